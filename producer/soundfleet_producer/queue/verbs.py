@@ -1,0 +1,267 @@
+"""The verbs of the queue: each builds the exchange with one Lua script and reads its reply.
+
+``submit`` · ``claim`` · ``renew`` · ``report`` · ``settle_completed`` · ``settle_failed`` · ``settle_cancelled`` ·
+``release`` · ``cancel`` · ``promote`` · ``reap`` · ``sweep``. A redrive is a ``submit`` that names the failed job.
+
+The fence: ``Claim.token`` (worker, attempt) proves that a run still owns its job. Every verb of a running job checks
+it on the server and answers ``superseded`` otherwise, changing nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from soundfleet_schemas import (
+    ErrorCode,
+    ErrorInfo,
+    JobRequest,
+    JobResult,
+    JobStatus,
+    Keys,
+    Lane,
+    Limits,
+    ProgressUpdate,
+    backend_of,
+    encode,
+    error,
+    kind_of,
+)
+
+from .exchange import Exchange, script
+
+
+class Reply(StrEnum):
+    """What the server says of a fenced verb."""
+
+    ok = "ok"
+    cancel = "cancel"
+    """Still yours, and its cancellation was asked for."""
+    superseded = "superseded"
+    """Not yours any more: another worker has it, or it is finished. Nothing was changed."""
+
+
+class Submitted(NamedTuple):
+    """The answer to a submit: the job exists now."""
+
+    id: str
+    outcome: str
+    """created, exists (the same request under the same id), or cached (finished work answered)."""
+    status: JobStatus
+
+
+class Token(NamedTuple):
+    """The fence of one run."""
+
+    job_id: str
+    worker: str
+    attempt: int
+
+
+class Claim(NamedTuple):
+    """One job in a worker's hands."""
+
+    token: Token
+    tries: int
+    """Attempts that count against ``max_attempts``: neither crashes nor drains are charged."""
+    crashes: int
+    raw_request: bytes
+    """As published; the worker decodes it, and settles what it cannot decode."""
+    created_at_ms: int
+
+
+class Claims(NamedTuple):
+    """The answer to a claim."""
+
+    jobs: list[Claim]
+    recreated: tuple[str, ...]
+    """Lanes whose consumer group had vanished (a flushed or restored server) and was made again: shout."""
+
+
+class Failure(NamedTuple):
+    """What ``settle_failed`` is to record. ``retry_after_sec`` None is final, with ``reason`` on the dead letter."""
+
+    error: ErrorInfo
+    retry_after_sec: float | None
+    reason: str = ""
+    detail: str = ""
+
+
+def room(keys: Keys) -> list[str]:
+    """The keys that every script gets, in the order in which ``prelude.lua`` names them."""
+    empty = ""
+    return [
+        keys.job(empty),
+        keys.events(empty),
+        keys.channel(empty),
+        keys.lane_prefix,
+        keys.bell(empty),
+        keys.cache(empty),
+        keys.control(empty),
+        keys.jobs(),
+        keys.leases,
+        keys.delayed,
+        keys.dead,
+        keys.lanes,
+    ]
+
+
+def submit(
+    keys: Keys, request: JobRequest, fingerprint: str | None, limits: Limits, estimated_sec: int = 0
+) -> Exchange[Submitted]:
+    """Create a job, once, whatever is repeated. Raises QUEUE_FULL, JOB_CONFLICT, or (redrive) JOB_NOT_FOUND.
+
+    A finished job with the same fingerprint answers at once unless the request says not to.
+    """
+    lane = Lane(kind_of(request), backend_of(request), request.priority)
+    expires_ms = "" if request.expires_at is None else int(request.expires_at.timestamp() * 1000)
+    args: list[str | bytes | int] = [
+        request.id,
+        encode(request),
+        str(lane),
+        lane.service,
+        fingerprint or "",
+        int(request.use_cache),
+        expires_ms,
+        limits.max_pending,
+        limits.retain_completed_sec,
+        estimated_sec,
+        request.retried_from or "",
+    ]
+
+    def read(reply: list[Any]) -> Submitted:
+        outcome = _text(reply[0])
+        if outcome in ("created", "exists", "cached"):
+            return Submitted(request.id, outcome, JobStatus(_text(reply[1])))
+        if outcome == "full":
+            raise error(ErrorCode.QUEUE_FULL, _full(int(reply[1]), int(reply[2]), limits))
+        if outcome == "conflict":
+            raise error(ErrorCode.JOB_CONFLICT, f"job {request.id} exists with another request")
+        if outcome == "not_failed":
+            raise error(ErrorCode.ILLEGAL_TRANSITION, f"job {request.retried_from} is {_text(reply[1])}, not failed")
+        if outcome == "redriven":
+            raise error(ErrorCode.JOB_CONFLICT, f"job {request.retried_from} was redriven as {_text(reply[1])}")
+        raise error(ErrorCode.JOB_NOT_FOUND, f"there is no job {request.retried_from} to redrive")
+
+    return Exchange(script("submit"), room(keys), args, read)
+
+
+def _full(pending: int, recent: int, limits: Limits) -> str:
+    wait = f"about {pending * 600 // recent} s" if recent else "unknown"
+    return f"{pending} jobs are pending, of {limits.max_pending}; yours would be number {pending + 1}; wait: {wait}"
+
+
+def claim(keys: Keys, worker: str, slots: int, lanes: Sequence[Lane], limits: Limits) -> Exchange[Claims]:
+    """Take at most ``slots`` jobs from ``lanes``, in order of preference, each with its lease. Never blocks."""
+    args: list[str | bytes | int] = [
+        worker,
+        slots,
+        _ms(limits.lease_sec),
+        _ms(limits.ageing_sec),
+        limits.retain_failed_sec,
+    ]
+
+    def read(reply: list[Any]) -> Claims:
+        jobs = [
+            Claim(Token(_text(job_id), worker, int(attempt)), int(tries), int(crashes), bytes(raw), int(created))
+            for job_id, attempt, tries, crashes, raw, created in reply[0]
+        ]
+        return Claims(jobs, tuple(_text(lane) for lane in reply[1]))
+
+    return Exchange(script("claim"), room(keys), [*args, *(str(lane) for lane in lanes)], read)
+
+
+def renew(keys: Keys, worker: str, tokens: Sequence[Token], limits: Limits) -> Exchange[list[Reply]]:
+    """Extend the leases of many runs of one worker; one reply per token, in order."""
+    args: list[str | bytes | int] = [worker, _ms(limits.lease_sec)]
+    for token in tokens:
+        args += [token.job_id, token.attempt]
+    return Exchange(script("renew"), room(keys), args, lambda reply: [Reply(_text(word)) for word in reply])
+
+
+def report(keys: Keys, token: Token, progress: ProgressUpdate) -> Exchange[Reply]:
+    """Record and publish the progress of a run."""
+    args: list[str | bytes | int] = [*token, progress.percent, progress.stage, encode(progress)]
+    return Exchange(script("report"), room(keys), args, _reply)
+
+
+def settle_completed(
+    keys: Keys, token: Token, result: JobResult, fingerprint: str | None, limits: Limits
+) -> Exchange[Reply]:
+    """Commit the output of a run: the one moment at which it becomes visible."""
+    args: list[str | bytes | int] = [*token, encode(result), fingerprint or "", limits.retain_completed_sec]
+    return Exchange(script("settle_completed"), room(keys), args, _reply)
+
+
+def settle_failed(keys: Keys, token: Token, failure: Failure, limits: Limits) -> Exchange[Reply]:
+    """Record a failed attempt: another one after a delay, or the end with a dead letter.
+
+    A run whose cancellation was asked for is not retried: it ends cancelled.
+    """
+    delay = -1 if failure.retry_after_sec is None else _ms(failure.retry_after_sec)
+    args: list[str | bytes | int] = [
+        *token,
+        encode(failure.error),
+        delay,
+        failure.reason,
+        failure.detail,
+        limits.retain_failed_sec,
+    ]
+    return Exchange(script("settle_failed"), room(keys), args, _reply)
+
+
+def settle_cancelled(keys: Keys, token: Token, info: ErrorInfo, limits: Limits) -> Exchange[Reply]:
+    """End a run whose cancellation was asked for; ``info`` says at which step it stopped."""
+    args: list[str | bytes | int] = [*token, encode(info), limits.retain_failed_sec]
+    return Exchange(script("settle_cancelled"), room(keys), args, _reply)
+
+
+def release(keys: Keys, token: Token) -> Exchange[Reply]:
+    """Hand a run back (drain): it waits in its lane again, no attempt charged."""
+    return Exchange(script("release"), room(keys), list(token), _reply)
+
+
+def cancel(keys: Keys, job_id: str, info: ErrorInfo, limits: Limits) -> Exchange[JobStatus]:
+    """Cancel a job. A waiting one ends at once; a running one within a step: its worker is told, and it is still
+    ``processing`` in the answer. A finished one answers with its state, unchanged. Raises JOB_NOT_FOUND.
+    """
+
+    def read(reply: Any) -> JobStatus:
+        word = _text(reply)
+        if word == "missing":
+            raise error(ErrorCode.JOB_NOT_FOUND, f"there is no job {job_id}")
+        return JobStatus(word)
+
+    return Exchange(script("cancel"), room(keys), [job_id, encode(info), limits.retain_failed_sec], read)
+
+
+def promote(keys: Keys, at_most: int = 100) -> Exchange[int]:
+    """Put jobs whose retry is due back into their lanes; return how many."""
+    return Exchange(script("promote"), room(keys), [at_most], int)
+
+
+def reap(keys: Keys, info: ErrorInfo, limits: Limits, at_most: int = 100) -> Exchange[list[str]]:
+    """Requeue the jobs whose lease ran out; at ``max_crashes`` they go to the dead letters with ``info``.
+
+    Return the ids of the jobs that were reaped.
+    """
+    args: list[str | bytes | int] = [at_most, limits.max_crashes, encode(info), limits.retain_failed_sec]
+    return Exchange(script("reap"), room(keys), args, lambda reply: [_text(job_id) for job_id in reply])
+
+
+def sweep(keys: Keys, at_most: int = 500) -> Exchange[int]:
+    """Take jobs whose records have expired out of the indexes; return how many."""
+    return Exchange(script("sweep"), room(keys), [at_most], int)
+
+
+def _reply(reply: Any) -> Reply:
+    return Reply(_text(reply))
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,53 @@
+"""The fingerprint: SHA-256 of everything that decides the bytes of the output, and of nothing else.
+
+Equal fingerprints mean equal output, so finished work can answer. A generation's fingerprint is its track id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from .base import SCHEMA_VERSION
+from .catalog import BackendSpec
+from .options import plan_separation
+from .requests import GenerationRequest, JobRequest
+from .sources import UploadSource
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+def fingerprint(request: JobRequest, spec: BackendSpec, audio_sha256: str | None = None) -> str | None:
+    """Return 64 hex digits, or None while the output is not determined yet.
+
+    A generation needs its seed. A separation needs the SHA-256 of its audio file: an upload carries it, any other
+    source has it once the worker has fetched the file (``audio_sha256``).
+    """
+    fields: dict[str, Any]
+    if isinstance(request, GenerationRequest):
+        if request.seed is None:
+            return None
+        fields = {
+            "prompt": request.prompt,
+            "seed": request.seed,
+            "duration_sec": request.duration_sec,
+            "inference_steps": request.inference_steps or spec.default_inference_steps,
+            "scheduler": request.scheduler,
+            "guidance_scale": request.guidance_scale or spec.default_guidance_scale,
+            "output": (request.output_format, request.bit_depth, request.bitrate_kbps),
+        }
+    else:
+        if isinstance(request.source, UploadSource):
+            audio_sha256 = request.source.sha256
+        if audio_sha256 is None:
+            return None
+        options = request.options
+        fields = {
+            "audio": audio_sha256,
+            "plan": plan_separation(options, spec),
+            "output": (options.output_format, options.bit_depth, options.bitrate_kbps),
+        }
+    fields |= {"schema_version": SCHEMA_VERSION, "backend": spec.backend, "model_version": spec.model_version}
+    return hashlib.sha256(_ENCODER.encode(fields)).hexdigest()

@@ -1,0 +1,48 @@
+"""The numbers that bound a fleet. Every one is settable; the defaults are the data models'."""
+
+from __future__ import annotations
+
+from .base import Record
+
+MAX_PROMPT_CHARS = 512
+MAX_SEED = 2**64 - 1
+INFERENCE_STEPS = (1, 200)
+GUIDANCE_SCALE = (1.0, 30.0)
+MIN_ACCEPTABLE_QUALITY = 0.75
+"""Below this overall score a separation is flagged in its warnings, not failed."""
+
+INPUT_FORMATS = ("mp3", "wav", "m4a", "flac", "ogg")
+DAY_SEC = 86_400
+
+
+class Limits(Record, frozen=True, kw_only=True):
+    """Bounds on input, time, retries, queue and retention."""
+
+    max_file_bytes: int = 50 * 1024 * 1024
+    max_audio_sec: float = 600.0
+    min_audio_sec: float = 0.1
+    max_attempts: int = 3
+    """Attempts of a job whose failures are transient."""
+    max_crashes: int = 3
+    """Lost leases (a worker that died) after which a job goes to the dead letters."""
+    retry_base_sec: float = 2.0
+    retry_cap_sec: float = 300.0
+    short_run_sec: float = 300.0
+    """Time limit of one run of a short job."""
+    long_run_sec: float = 600.0
+    """Time limit of one run whose audio is longer than ``long_audio_sec``."""
+    long_audio_sec: float = 300.0
+    max_pending: int = 10_000
+    lease_sec: float = 30.0
+    renew_every_sec: float = 7.5
+    lease_trust: float = 0.9
+    """Share of the lease after which a worker that could not renew gives its runs up."""
+    ageing_sec: float = 60.0
+    """A normal job that has waited this long is claimed before younger high ones."""
+    retain_completed_sec: int = 30 * DAY_SEC
+    retain_failed_sec: int = 7 * DAY_SEC
+    retain_objects_sec: int = 90 * DAY_SEC
+    presign_sec: int = 7 * DAY_SEC
+
+
+DEFAULT_LIMITS = Limits()

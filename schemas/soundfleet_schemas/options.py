@@ -1,0 +1,94 @@
+"""Options of a separation, and what they come to: the presets are compute presets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .base import Record, Strict
+from .catalog import BackendSpec
+from .enums import BitDepth, OutputFormat, Quality
+
+
+class StemSeparationOptions(Strict, frozen=True, kw_only=True):
+    """What a caller may ask of a separation. ``None`` means: the preset's or the model's own value."""
+
+    model: str | None = None
+    quality: Quality = Quality.balanced
+    output_format: OutputFormat = OutputFormat.wav
+    bit_depth: BitDepth | None = None
+    """Of wav (default 24) and flac (default 24; no float)."""
+    bitrate_kbps: int | None = None
+    """Of mp3: 64 to 320, default 320."""
+    normalize: bool = False
+    """One gain for all stems, so that the loudest peaks at -1 dBFS. Their balance stays; their sum is scaled."""
+    remove_vocals: bool = False
+    """Karaoke: deliver ``instrumental`` (all but the vocals) instead of the stems."""
+    stems: tuple[str, ...] | None = None
+    """Which stems to deliver; all by default."""
+    segment_duration: float | None = None
+    """Seconds of audio that the model sees at once; at most the model's own."""
+    overlap_duration: float | None = None
+    """Seconds by which neighbouring segments overlap; less than the segment."""
+    shifts: int | None = None
+    """Random time shifts to average, 0 to 10: each costs a whole pass."""
+    seed: int = 0
+    """Of the random shifts."""
+
+
+class Preset(NamedTuple):
+    """What a quality stands for."""
+
+    model: str
+    shifts: int
+    overlap: float
+    """Share of the segment."""
+
+
+PRESETS: dict[Quality, Preset] = {
+    Quality.fast: Preset("htdemucs", 0, 0.1),
+    Quality.balanced: Preset("htdemucs", 1, 0.25),
+    Quality.best: Preset("htdemucs_ft", 2, 0.25),
+}
+
+INSTRUMENTAL = "instrumental"
+MAX_SHIFTS = 10
+MP3_BITRATES_KBPS = (64, 320)
+
+
+def model_of(options: StemSeparationOptions) -> str:
+    """Name the model that the options come to."""
+    return options.model or PRESETS[options.quality].model
+
+
+class SeparationPlan(Record, frozen=True, kw_only=True):
+    """The effective parameters of a separation, as they act and as the result reports them."""
+
+    model: str
+    model_version: str
+    segment_sec: float
+    overlap: float
+    """overlap_duration / segment_duration, 0 to below 1."""
+    shifts: int
+    seed: int
+    stems: tuple[str, ...]
+    """What is delivered, in the model's order; ``("instrumental",)`` for karaoke."""
+    normalize: bool
+
+
+def plan_separation(options: StemSeparationOptions, spec: BackendSpec) -> SeparationPlan:
+    """Resolve validated options against a model's own values (see ``validation.check_options``)."""
+    preset = PRESETS[options.quality]
+    longest = spec.segment_sec or 0.0
+    segment_sec = options.segment_duration or longest
+    overlap = preset.overlap if options.overlap_duration is None else options.overlap_duration / segment_sec
+    wanted = spec.stems if options.stems is None else options.stems
+    return SeparationPlan(
+        model=spec.backend,
+        model_version=spec.model_version,
+        segment_sec=segment_sec,
+        overlap=overlap,
+        shifts=preset.shifts if options.shifts is None else options.shifts,
+        seed=options.seed,
+        stems=(INSTRUMENTAL,) if options.remove_vocals else tuple(s for s in spec.stems if s in wanted),
+        normalize=options.normalize,
+    )

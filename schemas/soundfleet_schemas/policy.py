@@ -1,0 +1,45 @@
+"""What happens after a failure, as a pure function of facts."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple, TypeAlias
+
+from .errors import ErrorInfo
+from .limits import DEFAULT_LIMITS, Limits
+
+
+class Retry(NamedTuple):
+    """Try again after a delay."""
+
+    after_sec: float
+
+
+class Fail(NamedTuple):
+    """Give up; ``reason`` goes to the dead letter."""
+
+    reason: str
+
+
+Verdict: TypeAlias = Retry | Fail
+
+
+def verdict(error: ErrorInfo, attempt: int, limits: Limits = DEFAULT_LIMITS, jitter: float | None = None) -> Verdict:
+    """Judge the failure of attempt number ``attempt`` (from 1).
+
+    Permanent errors fail at once. Transient ones are retried up to ``max_attempts`` attempts in all, after an
+    exponential delay with full jitter; ``jitter`` in [0, 1) replaces the random draw.
+    """
+    if not error.retryable:
+        return Fail("permanent")
+    if attempt >= limits.max_attempts:
+        return Fail("attempts")
+    ceiling = min(limits.retry_cap_sec, limits.retry_base_sec * 2 ** (attempt - 1))
+    return Retry(ceiling * (random.random() if jitter is None else jitter))
+
+
+def run_limit_sec(audio_sec: float, requested_sec: float | None, limits: Limits = DEFAULT_LIMITS) -> float:
+    """Return the time limit of one run: what was requested, else by the length of the audio."""
+    if requested_sec is not None:
+        return requested_sec
+    return limits.long_run_sec if audio_sec > limits.long_audio_sec else limits.short_run_sec

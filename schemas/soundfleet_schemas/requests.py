@@ -1,0 +1,104 @@
+"""The two messages that services publish. Frozen, strict, and complete once submitted."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import TypeAlias
+
+import msgspec
+
+from .base import SCHEMA_VERSION, Strict
+from .enums import BitDepth, Kind, OutputFormat, Priority, SchedulerType
+from .errors import ErrorCode, error
+from .options import StemSeparationOptions, model_of
+from .sources import AudioSource
+
+
+def new_id() -> str:
+    """A new job id (UUID4)."""
+    return str(uuid.uuid4())
+
+
+class _Request(Strict, frozen=True, kw_only=True, tag_field="kind"):
+    """What every request carries."""
+
+    id: str = msgspec.field(default_factory=new_id)
+    """UUID of the job. Submitting the same id again is the same job."""
+    priority: Priority = Priority.Normal
+    client: str | None = None
+    """Who asks; limits are counted by it."""
+    expires_at: datetime | None = None
+    """A job that has not started by then is dropped unrun. Needs a time zone."""
+    time_limit_sec: float | None = None
+    """Of one run; default by the length of the audio."""
+    retried_from: str | None = None
+    """The failed job that this one is a redrive of."""
+    use_cache: bool = True
+    """Whether finished work with the same fingerprint may answer."""
+    schema_version: int = SCHEMA_VERSION
+
+
+class GenerationRequest(_Request, frozen=True, kw_only=True, tag="generate"):
+    """Ask for music from a text prompt."""
+
+    prompt: str
+    """1 to 512 characters."""
+    duration_sec: int
+    """5 to 120 (MusicGen) or 240 (ACE-Step, sketch)."""
+    backend: str | None = None
+    """A generation backend; the fleet's default when left out."""
+    seed: int | None = None
+    """0 to 2^64 - 1; drawn at submission when left out."""
+    inference_steps: int | None = None
+    """ACE-Step only, 1 to 200; the checkpoint's own when left out."""
+    scheduler: SchedulerType | None = None
+    """ACE-Step only."""
+    guidance_scale: float | None = None
+    """ACE-Step only, 1.0 to 30.0."""
+    output_format: OutputFormat = OutputFormat.wav
+    bit_depth: BitDepth | None = None
+    bitrate_kbps: int | None = None
+
+
+class SeparationRequest(_Request, frozen=True, kw_only=True, tag="separate"):
+    """Ask for the stems of a song."""
+
+    source: AudioSource | str
+    """A source, or a string that ``parse_source`` reads. A local path is uploaded by the producer."""
+    options: StemSeparationOptions = StemSeparationOptions()
+
+
+JobRequest: TypeAlias = GenerationRequest | SeparationRequest
+
+
+def kind_of(request: JobRequest) -> Kind:
+    """Return what the request asks for."""
+    return Kind.generate if isinstance(request, GenerationRequest) else Kind.separate
+
+
+def backend_of(request: JobRequest) -> str:
+    """Return the backend that serves the request; a submitted generation always names one."""
+    if isinstance(request, SeparationRequest):
+        return model_of(request.options)
+    if request.backend is None:
+        raise error(ErrorCode.INVALID_BACKEND, "the request names no backend")
+    return request.backend
+
+
+_DECODER: msgspec.json.Decoder[JobRequest] = msgspec.json.Decoder(GenerationRequest | SeparationRequest)
+
+
+def decode_request(raw: bytes | str) -> JobRequest:
+    """Decode a request; anything that is not exactly one raises INVALID_MESSAGE naming the field."""
+    try:
+        request = _DECODER.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise error(ErrorCode.INVALID_MESSAGE, f"not a request: {exc}") from None
+    if request.schema_version > SCHEMA_VERSION:
+        raise error(
+            ErrorCode.INVALID_MESSAGE,
+            f"schema_version {request.schema_version} is newer than {SCHEMA_VERSION}",
+            "Upgrade the workers before the publishers.",
+        )
+    return request

@@ -1,0 +1,121 @@
+"""What a finished job holds: the track or the stems, measured costs, and estimates of quality."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from .base import SCHEMA_VERSION, Record
+from .enums import OutputFormat
+
+
+class AudioFile(Record, frozen=True, kw_only=True):
+    """Metadata of one delivered audio file. ``path`` is its object key; ``download`` makes it a local path."""
+
+    filename: str
+    path: str
+    size: int
+    """Bytes."""
+    duration: float
+    """Seconds."""
+    format: OutputFormat
+    sample_rate: int
+    """Hz."""
+    bitrate: int | None = None
+    """Bits per second, of compressed formats."""
+    cdn_url: str | None = None
+    """Minted when the result is read, never stored."""
+    sha256: str = ""
+    peak_dbfs: float | None = None
+    rms_dbfs: float | None = None
+
+
+class StemInfo(AudioFile, frozen=True, kw_only=True):
+    """Metadata of one stem."""
+
+
+class Track(Record, frozen=True, kw_only=True):
+    """A generated piece of music."""
+
+    id: str
+    """SHA-256 of every output-affecting field (see ``fingerprint``)."""
+    path: str
+    prompt: str
+    duration_sec: float
+    sample_rate: int
+    seed: int
+    backend: str
+    model_version: str
+    generation_time_sec: float
+    created_at: datetime
+    file: AudioFile
+
+
+class QualityMetrics(Record, frozen=True, kw_only=True):
+    """How good a separation is, each score 0 to 1. Without a reference they are estimates, and ``method`` says so."""
+
+    overall_score: float
+    vocal_isolation: float
+    drum_separation: float
+    bass_isolation: float
+    artifact_reduction: float
+    method: str
+
+
+class ProcessingMetrics(Record, frozen=True, kw_only=True):
+    """What the run cost, measured by the worker."""
+
+    processing_time: int
+    """Seconds, rounded up."""
+    cpu_usage: float
+    """Mean CPU use of the worker's processes during the run, in cores."""
+    memory_usage: int
+    """Peak resident memory of the engine, MB."""
+    model_load_time: int
+    """Seconds; 0 when the model was warm."""
+    input_file_size: int
+    output_file_sizes: tuple[int, ...]
+    gpu_usage: float | None = None
+    stage_sec: dict[str, float] = {}
+    """Seconds per stage: prepare, load, infer, deliver."""
+    real_time_factor: float | None = None
+    """Seconds of audio per second of inference."""
+
+
+class JobResult(Record, frozen=True, kw_only=True):
+    """The committed output of a job. Also the manifest in object storage, next to the audio."""
+
+    job_id: str
+    attempt: int
+    """The attempt that was committed; its files lie under ``output_dir``."""
+    output_dir: str
+    """Key prefix ``jobs/<id>/<attempt>/``."""
+    processing_time: int
+    """Seconds, rounded up."""
+    model_used: str
+    file_size: int
+    """Bytes of all output files."""
+    stems: dict[str, StemInfo] = {}
+    """By stem name; empty for a generation."""
+    track: Track | None = None
+    """Of a generation."""
+    quality_metrics: QualityMetrics | None = None
+    processing_metrics: ProcessingMetrics | None = None
+    parameters: dict[str, Any] = {}
+    """The effective parameters, as they acted."""
+    warnings: tuple[str, ...] = ()
+    fingerprint: str = ""
+    cached: bool = False
+    """True when an earlier job's output answered this one."""
+    cdn_urls: tuple[str, ...] = ()
+    """Minted when the result is read."""
+    schema_version: int = msgspec.field(default_factory=lambda: SCHEMA_VERSION)  # a factory: always written
+
+    @property
+    def files(self) -> dict[str, AudioFile]:
+        """Every delivered file by name: the stems, or the track."""
+        if self.track is not None:
+            return {"track": self.track.file}
+        return dict(self.stems)

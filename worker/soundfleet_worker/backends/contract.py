@@ -1,0 +1,118 @@
+"""The contract of a backend, written as promises.
+
+What the engine promises
+  * All calls come from one thread of the engine process, never two at a time.
+  * ``load`` is called once per process and model; ``close`` when the model is evicted, with no runs left.
+  * ``begin`` is called only while ``memory_of`` of all active runs fits the budget and ``len(runs) < max_runs``.
+  * Between two ``step`` calls runs may join (``begin``) and leave (``finish`` or ``discard``).
+  * Every run that was begun is ended exactly once, by ``finish`` (only when ``done``) or by ``discard``.
+
+What a backend promises
+  * ``step`` advances every given run by at least one unit, in as few launches as it can, and returns soon: a cancel
+    and a time limit act between steps.
+  * ``current_step`` never falls and never exceeds ``total_steps``; ``done`` becomes true and stays so.
+  * The same request gives the same samples, alone or among others: randomness comes from the run's own generator.
+  * On out-of-memory the exception is let out (``MemoryError`` or ``torch.OutOfMemoryError``) with every run as it was
+    before the call: the engine empties the caches, halves the batch and calls again.
+  * A ``SoundfleetError`` ends the run (or, from ``load``, the model) with that error. Anything else is
+    MODEL_INFERENCE_FAILED (or MODEL_LOAD_FAILED).
+  * It does no network and no output of its own; models come from a directory or the hub's cache.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soundfleet_schemas import BackendSpec, BackendStatus, JobRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Report = Callable[[BackendStatus, int | None], None]
+"""Called by ``load`` with a status and, while downloading, a percentage."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineJob:
+    """What a run is begun from."""
+
+    job_id: str
+    request: JobRequest
+    spec: BackendSpec
+    input_path: Path | None = None
+    """Of a separation: a ``.npy`` of float32, shape (2, samples), at ``spec.sample_rate``, to be memory-mapped."""
+    scratch: Path = Path()
+    """A directory of this run, removed after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a run made: float32 arrays of shape (channels, samples) by name (``track``, or stems)."""
+
+    audio: Mapping[str, np.ndarray]
+    sample_rate: int
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The effective parameters, as they acted."""
+    warnings: tuple[str, ...] = ()
+
+
+class Run(ABC):
+    """One job on the device."""
+
+    job: EngineJob
+    total_steps: int
+    current_step: int = 0
+
+    @property
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether ``finish`` may be called."""
+
+
+class Model(ABC):
+    """A loaded backend: it does not run a job, it advances many."""
+
+    spec: BackendSpec
+    max_runs: int
+    memory_bytes: int
+    """What the loaded model takes by itself."""
+
+    @abstractmethod
+    def memory_of(self, job: EngineJob) -> int:
+        """Predict the bytes that a run of this job adds."""
+
+    @abstractmethod
+    def begin(self, job: EngineJob) -> Run:
+        """Put one job's state on the device."""
+
+    @abstractmethod
+    def step(self, runs: Sequence[Run]) -> None:
+        """Advance every given run by one unit."""
+
+    @abstractmethod
+    def finish(self, run: Run) -> Output:
+        """Take the audio of a run that is done, and free it."""
+
+    def discard(self, run: Run) -> None:
+        """Free a run that was cancelled or failed."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+class BackendFactory(ABC):
+    """What the registry holds: cheap to make, imports nothing heavy until ``load``."""
+
+    spec: BackendSpec
+
+    @abstractmethod
+    def status(self) -> tuple[BackendStatus, str | None]:
+        """Say, without loading, whether the backend could be loaded here: Ready, or NotInstalled and why."""
+
+    @abstractmethod
+    def load(self, device: str, report: Report) -> Model:
+        """Load the model onto ``device`` (``cpu``, ``cuda:0``)."""
