@@ -71,12 +71,10 @@ def perform_all(client: redis.Redis, exchanges: Sequence[Exchange[T]]) -> list[T
     """Send many exchanges in one pipeline; each answers for itself, an error standing in its place."""
     try:
         with client.pipeline(transaction=False) as pipe:
-            for name in {exchange.script.name for exchange in exchanges}:
-                pipe.script_load(script(name).source)
-            loaded = len(pipe)
-            for exchange in exchanges:
-                pipe.evalsha(exchange.script.sha, len(exchange.keys), *exchange.keys, *exchange.args)
-            replies = pipe.execute(raise_on_error=False)[loaded:]
+            replies = _queue(pipe, exchanges).execute(raise_on_error=False)
+            if unknown := _unknown(exchanges, replies):
+                again = _queue(pipe, list(unknown.values()), load=True).execute(raise_on_error=False)
+                _mend(replies, unknown, again)
     except RedisError as exc:
         raise unavailable(exc) from exc
     return [_read(exchange, reply) for exchange, reply in zip(exchanges, replies, strict=True)]
@@ -99,18 +97,37 @@ async def aperform_all(client: redis.asyncio.Redis, exchanges: Sequence[Exchange
     """Send many exchanges in one pipeline; each answers for itself, an error standing in its place."""
     try:
         async with client.pipeline(transaction=False) as pipe:
-            for name in {exchange.script.name for exchange in exchanges}:
-                pipe.script_load(script(name).source)
-            loaded = len(pipe)
-            for exchange in exchanges:
-                pipe.evalsha(exchange.script.sha, len(exchange.keys), *exchange.keys, *exchange.args)
-            replies = (await pipe.execute(raise_on_error=False))[loaded:]
+            replies = await _queue(pipe, exchanges).execute(raise_on_error=False)
+            if unknown := _unknown(exchanges, replies):
+                again = await _queue(pipe, list(unknown.values()), load=True).execute(raise_on_error=False)
+                _mend(replies, unknown, again)
     except RedisError as exc:
         raise unavailable(exc) from exc
     return [_read(exchange, reply) for exchange, reply in zip(exchanges, replies, strict=True)]
 
 
-def _read(exchange: Exchange[T], reply: Any) -> T | SoundfleetError:
+def _queue(pipe: Any, exchanges: Sequence[Exchange[Any]], load: bool = False) -> Any:
+    if load:
+        for head in {exchange.script for exchange in exchanges}:
+            pipe.script_load(head.source)
+    for exchange in exchanges:
+        pipe.evalsha(exchange.script.sha, len(exchange.keys), *exchange.keys, *exchange.args)
+    return pipe
+
+
+def _unknown(exchanges: Sequence[Exchange[T]], replies: list[Any]) -> dict[int, Exchange[T]]:
+    """The exchanges whose script the server did not know (it was restarted), by position."""
+    return {i: exchanges[i] for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)}
+
+
+def _mend(replies: list[Any], unknown: dict[int, Exchange[Any]], again: list[Any]) -> None:
+    """Put the replies of the second try, which follow those of the loads, where they belong."""
+    replies_again = again[len(again) - len(unknown) :]
+    for position, reply in zip(unknown, replies_again, strict=True):
+        replies[position] = reply
+
+
+def _read(exchange: Exchange[Any], reply: Any) -> Any:
     if isinstance(reply, RedisError):
         return unavailable(reply)
     try:

@@ -23,6 +23,7 @@ from soundfleet_schemas import (
     Lane,
     Limits,
     ProgressUpdate,
+    SoundfleetError,
     backend_of,
     encode,
     error,
@@ -75,8 +76,8 @@ class Claims(NamedTuple):
     """The answer to a claim."""
 
     jobs: list[Claim]
-    recreated: tuple[str, ...]
-    """Lanes whose consumer group had vanished (a flushed or restored server) and was made again: shout."""
+    created: tuple[str, ...]
+    """Lanes whose consumer group was made: on first use; or it had vanished (a flushed or restored server): shout."""
 
 
 class Failure(NamedTuple):
@@ -107,44 +108,72 @@ def room(keys: Keys) -> list[str]:
     ]
 
 
+class Draft(NamedTuple):
+    """A validated request on its way into the queue."""
+
+    request: JobRequest
+    fingerprint: str | None
+    estimated_sec: int = 0
+
+
+BATCH = 100
+"""Most drafts in one exchange: a script blocks the server while it runs."""
+
+
+def submit_many(keys: Keys, drafts: Sequence[Draft], limits: Limits) -> Exchange[list[Submitted | SoundfleetError]]:
+    """Create up to ``BATCH`` jobs, each once, whatever is repeated; an error stands in the place of its draft.
+
+    The errors: QUEUE_FULL, JOB_CONFLICT, and of a redrive JOB_NOT_FOUND and ILLEGAL_TRANSITION. A finished job
+    with the same fingerprint answers at once unless the request says not to.
+    """
+    args: list[str | bytes | int] = [limits.max_pending, limits.retain_completed_sec]
+    for request, fingerprint, estimated_sec in drafts:
+        args += (
+            request.id,
+            encode(request),
+            str(Lane(kind_of(request), backend_of(request), request.priority)),
+            fingerprint or "",
+            int(request.use_cache),
+            "" if request.expires_at is None else int(request.expires_at.timestamp() * 1000),
+            estimated_sec,
+            request.retried_from or "",
+        )
+
+    def read(replies: list[list[Any]]) -> list[Submitted | SoundfleetError]:
+        return [_submitted(draft.request, reply, limits) for draft, reply in zip(drafts, replies, strict=True)]
+
+    return Exchange(script("submit"), room(keys), args, read)
+
+
 def submit(
     keys: Keys, request: JobRequest, fingerprint: str | None, limits: Limits, estimated_sec: int = 0
 ) -> Exchange[Submitted]:
-    """Create a job, once, whatever is repeated. Raises QUEUE_FULL, JOB_CONFLICT, or (redrive) JOB_NOT_FOUND.
+    """Create one job; raises what ``submit_many`` returns."""
+    many = submit_many(keys, [Draft(request, fingerprint, estimated_sec)], limits)
 
-    A finished job with the same fingerprint answers at once unless the request says not to.
-    """
-    lane = Lane(kind_of(request), backend_of(request), request.priority)
-    expires_ms = "" if request.expires_at is None else int(request.expires_at.timestamp() * 1000)
-    args: list[str | bytes | int] = [
-        request.id,
-        encode(request),
-        str(lane),
-        lane.service,
-        fingerprint or "",
-        int(request.use_cache),
-        expires_ms,
-        limits.max_pending,
-        limits.retain_completed_sec,
-        estimated_sec,
-        request.retried_from or "",
-    ]
+    def read(reply: Any) -> Submitted:
+        outcome = many.read(reply)[0]
+        if isinstance(outcome, SoundfleetError):
+            raise outcome
+        return outcome
 
-    def read(reply: list[Any]) -> Submitted:
-        outcome = _text(reply[0])
-        if outcome in ("created", "exists", "cached"):
+    return Exchange(many.script, many.keys, many.args, read)
+
+
+def _submitted(request: JobRequest, reply: list[Any], limits: Limits) -> Submitted | SoundfleetError:
+    match _text(reply[0]):
+        case "created" | "exists" | "cached" as outcome:
             return Submitted(request.id, outcome, JobStatus(_text(reply[1])))
-        if outcome == "full":
-            raise error(ErrorCode.QUEUE_FULL, _full(int(reply[1]), int(reply[2]), limits))
-        if outcome == "conflict":
-            raise error(ErrorCode.JOB_CONFLICT, f"job {request.id} exists with another request")
-        if outcome == "not_failed":
-            raise error(ErrorCode.ILLEGAL_TRANSITION, f"job {request.retried_from} is {_text(reply[1])}, not failed")
-        if outcome == "redriven":
-            raise error(ErrorCode.JOB_CONFLICT, f"job {request.retried_from} was redriven as {_text(reply[1])}")
-        raise error(ErrorCode.JOB_NOT_FOUND, f"there is no job {request.retried_from} to redrive")
-
-    return Exchange(script("submit"), room(keys), args, read)
+        case "full":
+            return error(ErrorCode.QUEUE_FULL, _full(int(reply[1]), int(reply[2]), limits))
+        case "conflict":
+            return error(ErrorCode.JOB_CONFLICT, f"job {request.id} exists with another request")
+        case "not_failed":
+            return error(ErrorCode.ILLEGAL_TRANSITION, f"job {request.retried_from} is {_text(reply[1])}, not failed")
+        case "redriven":
+            return error(ErrorCode.JOB_CONFLICT, f"job {request.retried_from} was redriven as {_text(reply[1])}")
+        case _:
+            return error(ErrorCode.JOB_NOT_FOUND, f"there is no job {request.retried_from} to redrive")
 
 
 def _full(pending: int, recent: int, limits: Limits) -> str:
