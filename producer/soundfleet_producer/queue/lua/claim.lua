@@ -84,13 +84,13 @@ end
 -- When the lane's next undelivered entry was added, ms; nil when there is none.
 local function head_ms(lane)
   local groups = redis.pcall('XINFO', 'GROUPS', LANE .. lane)
-  if not groups or groups.err or not groups[1] then return nil end
-  local last
-  for i = 1, #groups[1], 2 do
-    if groups[1][i] == 'last-delivered-id' then last = groups[1][i + 1] end
+  if not groups or groups.err then return nil end
+  local last, group = '0-0', groups[1] or {}
+  for i = 1, #group, 2 do
+    if group[i] == 'last-delivered-id' then last = group[i + 1] end
   end
-  local following = last and redis.call('XRANGE', LANE .. lane, '(' .. last, '+', 'COUNT', 1)
-  return following and following[1] and tonumber(string.match(following[1][1], '^%d+'))
+  local following = redis.call('XRANGE', LANE .. lane, '(' .. last, '+', 'COUNT', 1)
+  return following[1] and tonumber(string.match(following[1][1], '^%d+'))
 end
 
 -- The normal lane whose next entry has waited longest, if that is longer than the ageing time.
