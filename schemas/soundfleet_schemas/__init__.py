@@ -34,7 +34,15 @@ from .fingerprint import fingerprint
 from .jobs import TERMINAL_EVENTS, DeadLetter, EventType, Job, JobEvent, ProgressUpdate, WorkerInfo
 from .keys import GROUP, Keys, Lane
 from .limits import DEFAULT_LIMITS, Limits
-from .options import INSTRUMENTAL, PRESETS, SeparationPlan, StemSeparationOptions, plan_separation
+from .options import (
+    INSTRUMENTAL,
+    PRESETS,
+    OutputPlan,
+    SeparationPlan,
+    StemSeparationOptions,
+    plan_output,
+    plan_separation,
+)
 from .policy import Fail, Retry, Verdict, run_limit_sec, verdict
 from .requests import (
     GenerationRequest,
@@ -45,7 +53,7 @@ from .requests import (
     kind_of,
     new_id,
 )
-from .results import AudioFile, JobResult, ProcessingMetrics, QualityMetrics, StemInfo, Track
+from .results import AudioFile, JobResult, ProcessingMetrics, QualityMetrics, StemFiles, StemInfo, Track
 from .sources import (
     AudioSource,
     JobSource,
@@ -101,6 +109,7 @@ __all__ = [
     "LocalFile",
     "ModelError",
     "OutputFormat",
+    "OutputPlan",
     "Priority",
     "ProcessingMetrics",
     "ProgressUpdate",
@@ -117,6 +126,7 @@ __all__ = [
     "SoundfleetError",
     "SourceError",
     "Stage",
+    "StemFiles",
     "StemInfo",
     "StemSeparationOptions",
     "StemifyRequest",
@@ -141,6 +151,7 @@ __all__ = [
     "kind_of",
     "new_id",
     "parse_source",
+    "plan_output",
     "plan_separation",
     "run_limit_sec",
     "validate",

@@ -7,7 +7,7 @@ listed here; their workers publish the same ``BackendSpec`` to Redis (``keys.bac
 from __future__ import annotations
 
 from .base import Record
-from .enums import BackendStatus, BackendType, Kind
+from .enums import BackendStatus, BackendType, Kind, SchedulerType
 
 STEMS = ("drums", "bass", "other", "vocals")
 """Order of Demucs' sources."""
@@ -38,6 +38,8 @@ class BackendSpec(Record, frozen=True, kw_only=True):
     segment_sec: float | None = None
     """Longest (and default) segment of a separation model."""
     default_inference_steps: int | None = None
+    """Of a diffusion model; None says that steps, scheduler and guidance do not act."""
+    default_scheduler: SchedulerType | None = None
     default_guidance_scale: float | None = None
 
 
@@ -113,8 +115,8 @@ _SPECS = (
         model_version="sketch-1",
         sample_rate=48_000,
         licence="MIT",
-        min_duration_sec=5,
-        max_duration_sec=240,
+        min_duration_sec=5.0,
+        max_duration_sec=240.0,
         stems=STEMS,
         memory_mb=64,
     ),
@@ -126,8 +128,8 @@ _SPECS = (
         model_version="musicgen-small",
         sample_rate=32_000,
         licence="CC-BY-NC-4.0",
-        min_duration_sec=5,
-        max_duration_sec=120,
+        min_duration_sec=5.0,
+        max_duration_sec=120.0,
         memory_mb=2048,
         default_guidance_scale=3.0,
     ),
@@ -139,10 +141,11 @@ _SPECS = (
         model_version="acestep-v15-turbo",
         sample_rate=48_000,
         licence="MIT",
-        min_duration_sec=5,
-        max_duration_sec=240,
+        min_duration_sec=5.0,
+        max_duration_sec=240.0,
         memory_mb=8192,
         default_inference_steps=8,
+        default_scheduler=SchedulerType.Euler,
         default_guidance_scale=1.0,
     ),
     _demucs("htdemucs_mini", "HTDemucs-Mini", 3.0, memory_mb=128, licence="MIT"),

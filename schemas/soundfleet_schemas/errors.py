@@ -78,7 +78,7 @@ class ErrorCode(StrEnum):
     MISSING_DEPENDENCY = "MISSING_DEPENDENCY"
 
 
-class ErrorInfo(Record, frozen=True, kw_only=True):
+class ErrorInfo(Record, frozen=True, kw_only=True, omit_defaults=False):
     """An error as it travels: in job records, events, dead letters and ``--json`` output."""
 
     code: ErrorCode
@@ -156,6 +156,15 @@ def error(code: ErrorCode, message: str, action: str | None = None) -> Soundflee
 def from_info(info: ErrorInfo) -> SoundfleetError:
     """Rebuild the exception that an ``ErrorInfo`` describes."""
     return error(info.code, info.message, info.action)
+
+
+def show(value: object, at_most: int = 80) -> str:
+    """Quote a caller's value for a message: printable, on one line, shortened when it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print integers of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
 
 
 def _sentence(text: str) -> str:

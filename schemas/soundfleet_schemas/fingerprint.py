@@ -12,7 +12,7 @@ import msgspec
 
 from .base import SCHEMA_VERSION
 from .catalog import BackendSpec
-from .options import plan_separation
+from .options import plan_output, plan_separation
 from .requests import GenerationRequest, JobRequest
 from .sources import UploadSource
 
@@ -23,7 +23,8 @@ def fingerprint(request: JobRequest, spec: BackendSpec, audio_sha256: str | None
     """Return 64 hex digits, or None while the output is not determined yet.
 
     A generation needs its seed. A separation needs the SHA-256 of its audio file: an upload carries it, any other
-    source has it once the worker has fetched the file (``audio_sha256``).
+    source has it once the worker has fetched the file (``audio_sha256``). What was left out counts as the value
+    that stands in for it, so spelling a default out changes nothing.
     """
     fields: dict[str, Any]
     if isinstance(request, GenerationRequest):
@@ -34,9 +35,9 @@ def fingerprint(request: JobRequest, spec: BackendSpec, audio_sha256: str | None
             "seed": request.seed,
             "duration_sec": request.duration_sec,
             "inference_steps": request.inference_steps or spec.default_inference_steps,
-            "scheduler": request.scheduler,
-            "guidance_scale": request.guidance_scale or spec.default_guidance_scale,
-            "output": (request.output_format, request.bit_depth, request.bitrate_kbps),
+            "scheduler": request.scheduler or spec.default_scheduler,
+            "guidance_scale": float(request.guidance_scale or spec.default_guidance_scale or 0.0),
+            "output": plan_output(request.output_format, request.bit_depth, request.bitrate_kbps),
         }
     else:
         if isinstance(request.source, UploadSource):
@@ -47,7 +48,7 @@ def fingerprint(request: JobRequest, spec: BackendSpec, audio_sha256: str | None
         fields = {
             "audio": audio_sha256,
             "plan": plan_separation(options, spec),
-            "output": (options.output_format, options.bit_depth, options.bitrate_kbps),
+            "output": plan_output(options.output_format, options.bit_depth, options.bitrate_kbps),
         }
     fields |= {"schema_version": SCHEMA_VERSION, "backend": spec.backend, "model_version": spec.model_version}
     return hashlib.sha256(_ENCODER.encode(fields)).hexdigest()

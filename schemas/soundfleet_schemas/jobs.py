@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from .base import Record
+from .catalog import Backend
 from .enums import InputType, Kind, Stage
 from .errors import ErrorInfo
 from .options import StemSeparationOptions
@@ -69,8 +70,8 @@ class JobEvent(Record, frozen=True, kw_only=True):
         return self.type in TERMINAL_EVENTS
 
 
-class Job(Record, frozen=True, kw_only=True):
-    """Everything known of a job."""
+class Job(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """Everything known of a job. Written whole, nulls too: it is what ``--json`` prints, never what Redis holds."""
 
     id: str
     kind: Kind
@@ -137,5 +138,8 @@ class WorkerInfo(Record, frozen=True, kw_only=True):
     capacity: int
     running: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
+    """Those that it claims jobs for."""
     draining: bool = False
     engine: str = "starting"
+    statuses: tuple[Backend, ...] = ()
+    """Every backend as this worker sees it."""

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from .enums import Kind, Priority
-from .errors import ErrorCode, error
+from .errors import ErrorCode, error, show
 from .states import JobStatus
 
 GROUP = "workers"
@@ -34,6 +34,7 @@ LIFETIMES: dict[str, tuple[str, str]] = {
 }
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BACKEND = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class Lane:
     kind: Kind
     backend: str
     priority: Priority
+
+    def __post_init__(self) -> None:
+        if not _BACKEND.fullmatch(self.backend):
+            raise error(ErrorCode.INVALID_BACKEND, f"backend {show(self.backend)}: use 1 to 64 letters, digits, _ -")
 
     @property
     def service(self) -> str:
@@ -60,7 +65,7 @@ class Keys:
 
     def __init__(self, namespace: str = "soundfleet") -> None:
         if not _NAMESPACE.fullmatch(namespace):
-            raise error(ErrorCode.INVALID_SETTING, f"namespace {namespace!r} needs 1 to 64 letters, digits and . _ -")
+            raise error(ErrorCode.INVALID_SETTING, f"namespace {show(namespace)}: use 1 to 64 letters, digits, . _ -")
         self.namespace = namespace
         self.prefix = f"{{{namespace}}}:"
 

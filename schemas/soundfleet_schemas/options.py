@@ -9,7 +9,7 @@ from .catalog import BackendSpec
 from .enums import BitDepth, OutputFormat, Quality
 
 
-class StemSeparationOptions(Strict, frozen=True, kw_only=True):
+class StemSeparationOptions(Strict, frozen=True, kw_only=True, omit_defaults=True):
     """What a caller may ask of a separation. ``None`` means: the preset's or the model's own value."""
 
     model: str | None = None
@@ -52,7 +52,13 @@ PRESETS: dict[Quality, Preset] = {
 
 INSTRUMENTAL = "instrumental"
 MAX_SHIFTS = 10
+MIN_SEGMENT_SEC = 0.1
+"""Positive, as the data model asks, and long enough to hold a sound."""
+MAX_OVERLAP = 0.9
+"""Share of the segment."""
 MP3_BITRATES_KBPS = (64, 320)
+DEFAULT_MP3_BITRATE_KBPS = 320
+DEFAULT_BIT_DEPTH = BitDepth.int24
 
 
 def model_of(options: StemSeparationOptions) -> str:
@@ -70,25 +76,41 @@ class SeparationPlan(Record, frozen=True, kw_only=True):
     """overlap_duration / segment_duration, 0 to below 1."""
     shifts: int
     seed: int
+    """Of the shifts; 0 when there are none."""
     stems: tuple[str, ...]
     """What is delivered, in the model's order; ``("instrumental",)`` for karaoke."""
     normalize: bool
 
 
+class OutputPlan(NamedTuple):
+    """The effective encoding of every file that a job delivers; the field that does not act is None."""
+
+    output_format: OutputFormat
+    bit_depth: BitDepth | None
+    bitrate_kbps: int | None
+
+
+def plan_output(output_format: OutputFormat, bit_depth: BitDepth | None, bitrate_kbps: int | None) -> OutputPlan:
+    """Resolve the validated output fields of a request against their defaults."""
+    if output_format is OutputFormat.mp3:
+        return OutputPlan(output_format, None, bitrate_kbps or DEFAULT_MP3_BITRATE_KBPS)
+    return OutputPlan(output_format, bit_depth or DEFAULT_BIT_DEPTH, None)
+
+
 def plan_separation(options: StemSeparationOptions, spec: BackendSpec) -> SeparationPlan:
     """Resolve validated options against a model's own values (see ``validation.check_options``)."""
     preset = PRESETS[options.quality]
-    longest = spec.segment_sec or 0.0
-    segment_sec = options.segment_duration or longest
-    overlap = preset.overlap if options.overlap_duration is None else options.overlap_duration / segment_sec
+    segment_sec = float(options.segment_duration or spec.segment_sec or 0.0)
+    overlap = preset.overlap if options.overlap_duration is None else abs(options.overlap_duration) / segment_sec
+    shifts = preset.shifts if options.shifts is None else options.shifts
     wanted = spec.stems if options.stems is None else options.stems
     return SeparationPlan(
         model=spec.backend,
         model_version=spec.model_version,
         segment_sec=segment_sec,
         overlap=overlap,
-        shifts=preset.shifts if options.shifts is None else options.shifts,
-        seed=options.seed,
+        shifts=shifts,
+        seed=options.seed if shifts else 0,
         stems=(INSTRUMENTAL,) if options.remove_vocals else tuple(s for s in spec.stems if s in wanted),
         normalize=options.normalize,
     )

@@ -23,6 +23,9 @@ class Fail(NamedTuple):
 
 Verdict: TypeAlias = Retry | Fail
 
+_MOST_DOUBLINGS = 64
+"""Any cap is reached by then, and a float still holds the product."""
+
 
 def verdict(error: ErrorInfo, attempt: int, limits: Limits = DEFAULT_LIMITS, jitter: float | None = None) -> Verdict:
     """Judge the failure of attempt number ``attempt`` (from 1).
@@ -34,7 +37,7 @@ def verdict(error: ErrorInfo, attempt: int, limits: Limits = DEFAULT_LIMITS, jit
         return Fail("permanent")
     if attempt >= limits.max_attempts:
         return Fail("attempts")
-    ceiling = min(limits.retry_cap_sec, limits.retry_base_sec * 2 ** (attempt - 1))
+    ceiling = min(limits.retry_cap_sec, limits.retry_base_sec * 2.0 ** min(attempt - 1, _MOST_DOUBLINGS))
     return Retry(ceiling * (random.random() if jitter is None else jitter))
 
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from .base import SCHEMA_VERSION, Strict
+from .decoding import refused
 from .enums import BitDepth, Kind, OutputFormat, Priority, SchedulerType
 from .errors import ErrorCode, error
 from .options import StemSeparationOptions, model_of
@@ -20,8 +21,11 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-class _Request(Strict, frozen=True, kw_only=True, tag_field="kind"):
-    """What every request carries."""
+class _Request(Strict, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """What every request carries.
+
+    A field at its default is left out of the document; ``kind``, ``id`` and ``schema_version`` never are.
+    """
 
     id: str = msgspec.field(default_factory=new_id)
     """UUID of the job. Submitting the same id again is the same job."""
@@ -36,7 +40,7 @@ class _Request(Strict, frozen=True, kw_only=True, tag_field="kind"):
     """The failed job that this one is a redrive of."""
     use_cache: bool = True
     """Whether finished work with the same fingerprint may answer."""
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = msgspec.field(default_factory=lambda: SCHEMA_VERSION)  # a factory: always written
 
 
 class GenerationRequest(_Request, frozen=True, kw_only=True, tag="generate"):
@@ -90,11 +94,13 @@ _DECODER: msgspec.json.Decoder[JobRequest] = msgspec.json.Decoder(GenerationRequ
 
 
 def decode_request(raw: bytes | str) -> JobRequest:
-    """Decode a request; anything that is not exactly one raises INVALID_MESSAGE naming the field."""
+    """Decode a request. A field of the wrong type raises that field's code; anything else, INVALID_MESSAGE."""
     try:
         request = _DECODER.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise error(ErrorCode.INVALID_MESSAGE, f"not a request: {exc}") from None
+        raise refused(exc) from None
+    if request.schema_version < 1:
+        raise error(ErrorCode.INVALID_MESSAGE, f"schema_version is {request.schema_version}; the first one is 1")
     if request.schema_version > SCHEMA_VERSION:
         raise error(
             ErrorCode.INVALID_MESSAGE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -34,6 +34,10 @@ class AudioFile(Record, frozen=True, kw_only=True):
 
 class StemInfo(AudioFile, frozen=True, kw_only=True):
     """Metadata of one stem."""
+
+
+StemFiles: TypeAlias = dict[str, StemInfo]
+"""The stems of one job by stem name: a mapping, because models differ in what they separate."""
 
 
 class Track(Record, frozen=True, kw_only=True):
@@ -97,7 +101,7 @@ class JobResult(Record, frozen=True, kw_only=True):
     model_used: str
     file_size: int
     """Bytes of all output files."""
-    stems: dict[str, StemInfo] = {}
+    stems: StemFiles = {}
     """By stem name; empty for a generation."""
     track: Track | None = None
     """Of a generation."""

@@ -1,17 +1,17 @@
-"""Where the audio of a separation comes from. ``parse_source`` reads what people type."""
+"""Where the audio of a separation comes from. ``parse_source`` reads what people type, ``check_source`` the rest."""
 
 from __future__ import annotations
 
 import re
 from typing import TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from .base import Strict
 from .enums import InputType
-from .errors import ErrorCode, error
+from .errors import ErrorCode, SoundfleetError, error, show
 
 
-class UploadSource(Strict, frozen=True, kw_only=True, tag_field="type", tag="file_upload"):
+class UploadSource(Strict, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="file_upload"):
     """A file that the producer stored under its content hash."""
 
     key: str
@@ -40,7 +40,7 @@ class YouTubeSource(Strict, frozen=True, kw_only=True, tag_field="type", tag="yo
     url: str
 
 
-class JobSource(Strict, frozen=True, kw_only=True, tag_field="type", tag="job"):
+class JobSource(Strict, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job"):
     """The output of another job: its track, or one of its stems."""
 
     job_id: str
@@ -50,7 +50,15 @@ class JobSource(Strict, frozen=True, kw_only=True, tag_field="type", tag="job"):
 AudioSource: TypeAlias = UploadSource | S3Source | UrlSource | YouTubeSource | JobSource
 
 YOUTUBE_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "youtu.be"})
-_JOB = re.compile(r"job:(?P<id>[^#]+)(#(?P<stem>[a-z0-9_]+))?")
+MAX_URL_CHARS = 2048
+MAX_KEY_CHARS = 1024
+MAX_NAME_CHARS = 255
+
+_JOB = re.compile(r"job:(?P<id>[^#]+)(#(?P<stem>.+))?")
+_STEM = re.compile(r"[a-z0-9_]{1,64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_UPLOAD_SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16})?")
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
 class LocalFile(Strict, frozen=True, kw_only=True):
@@ -66,32 +74,77 @@ def parse_source(text: str) -> AudioSource | LocalFile:
     """
     text = text.strip()
     if not text:
-        raise error(ErrorCode.INVALID_SOURCE, "the source is empty")
+        raise _refuse("the source is empty")
     if match := _JOB.fullmatch(text):
         return JobSource(job_id=match["id"], stem=match["stem"])
     scheme, separator, rest = text.partition("://")
     if not separator:
         return LocalFile(path=text)
-    if scheme == "s3":
-        bucket, _, key = rest.partition("/")
-        if not bucket or not key:
-            raise error(ErrorCode.INVALID_SOURCE, f"{text!r} must be s3://BUCKET/KEY")
-        return S3Source(bucket=bucket, key=key)
-    if scheme in ("http", "https"):
-        return _web_source(text)
-    if scheme == "file":
-        return LocalFile(path=rest)
-    raise error(ErrorCode.INVALID_SOURCE, f"unknown scheme {scheme!r} in {text!r}")
+    match scheme.lower():
+        case "s3":
+            bucket, _, key = rest.partition("/")
+            if not bucket or not key:
+                raise _refuse(f"{show(text)} is not s3://BUCKET/KEY")
+            return S3Source(bucket=bucket, key=key)
+        case "http" | "https":
+            return YouTubeSource(url=text) if _host(text) in YOUTUBE_HOSTS else UrlSource(url=text)
+        case "file":
+            return LocalFile(path=unquote(rest.removeprefix("localhost")))
+    raise _refuse(f"{show(text)} has the unknown scheme {show(scheme)}")
 
 
-def _web_source(url: str) -> UrlSource | YouTubeSource:
+def check_source(source: AudioSource) -> None:
+    """Raise INVALID_SOURCE unless the parts of a source are what their type says."""
+    match source:
+        case UploadSource():
+            _check_upload(source)
+        case S3Source():
+            if not _BUCKET.fullmatch(source.bucket):
+                raise _refuse(f"{show(source.bucket)} is not the name of a bucket")
+            if not 1 <= len(source.key) <= MAX_KEY_CHARS:
+                raise _refuse(f"an object key has 1 to {MAX_KEY_CHARS} characters; this one has {len(source.key)}")
+        case UrlSource():
+            _host(source.url)
+        case YouTubeSource():
+            if _host(source.url) not in YOUTUBE_HOSTS:
+                raise _refuse(f"{show(source.url)} is not an address of {', '.join(sorted(YOUTUBE_HOSTS))}")
+        case JobSource():
+            if source.stem is not None and not _STEM.fullmatch(source.stem):
+                raise _refuse(f"{show(source.stem)} is not the name of a stem")
+
+
+def _check_upload(source: UploadSource) -> None:
+    if not _SHA256.fullmatch(source.sha256):
+        raise _refuse(f"sha256 is {show(source.sha256)}; it takes 64 lower-case hex digits")
+    prefix = f"uploads/{source.sha256}"
+    if not source.key.startswith(prefix) or not _UPLOAD_SUFFIX.fullmatch(source.key.removeprefix(prefix)):
+        raise _refuse(f"the upload's key is {show(source.key)}; it takes {prefix} and a file suffix")
+    if source.size_bytes < 1:
+        raise _refuse(f"size_bytes is {show(source.size_bytes)}; an upload has at least 1 byte")
+    if len(source.filename) > MAX_NAME_CHARS:
+        raise _refuse(f"filename has {len(source.filename)} characters, over {MAX_NAME_CHARS}")
+
+
+def _host(url: str) -> str:
+    """Return the host of an http(s) address, lower case."""
+    if len(url) > MAX_URL_CHARS:
+        raise _refuse(f"the address has {len(url)} characters, over {MAX_URL_CHARS}")
+    if any(c.isspace() or not c.isprintable() for c in url):  # urlsplit would drop some of them silently
+        raise _refuse(f"{show(url)} holds white space or control characters")
     try:
-        host = urlsplit(url).hostname
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # both are parsed when asked for
     except ValueError as exc:
-        raise error(ErrorCode.INVALID_SOURCE, f"{url!r} is not an address: {exc}") from None
+        raise _refuse(f"{show(url)} is not an address: {exc}") from None
+    if parts.scheme not in ("http", "https"):
+        raise _refuse(f"{show(url)} is not an http or https address")
     if not host:
-        raise error(ErrorCode.INVALID_SOURCE, f"{url!r} has no host")
-    return YouTubeSource(url=url) if host.lower() in YOUTUBE_HOSTS else UrlSource(url=url)
+        raise _refuse(f"{show(url)} has no host")
+    return host.rstrip(".")
+
+
+def _refuse(message: str) -> SoundfleetError:
+    return error(ErrorCode.INVALID_SOURCE, message)
 
 
 def describe_source(source: AudioSource) -> tuple[InputType, str]:

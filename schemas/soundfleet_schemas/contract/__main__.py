@@ -1,0 +1,10 @@
+"""``python -m soundfleet_schemas.contract [DIRECTORY]``: write the generated contract (PyYAML, of the dev extra)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from .write import write
+
+write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2])

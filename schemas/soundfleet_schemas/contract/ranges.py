@@ -1,0 +1,120 @@
+"""The rules of ``validation`` in the words of JSON Schema.
+
+They are not constraints on the structs themselves: decoding would then answer INVALID_MESSAGE where a rule has its own
+code. A test holds both to the same borders.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from ..catalog import CATALOG
+from ..enums import Kind
+from ..limits import DEFAULT_LIMITS, GUIDANCE_SCALE, INFERENCE_STEPS, MAX_PROMPT_CHARS, MAX_SEED
+from ..options import MAX_SHIFTS, MIN_SEGMENT_SEC, MP3_BITRATES_KBPS
+from ..sources import MAX_KEY_CHARS, MAX_NAME_CHARS, MAX_URL_CHARS
+
+Rules: TypeAlias = dict[str, Any]
+
+
+def _between(low: float, high: float) -> Rules:
+    return {"minimum": low, "maximum": high}
+
+
+_UUID: Rules = {"format": "uuid", "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"}
+_SHA256: Rules = {"pattern": "^[0-9a-f]{64}$"}
+_URL: Rules = {"pattern": "^[hH][tT][tT][pP][sS]?://[^\\s]+$", "maxLength": MAX_URL_CHARS}
+_TIME: Rules = {"format": "date-time"}
+_SCORE = _between(0, 1)
+_PERCENT = _between(0, 100)
+_COUNT: Rules = {"minimum": 0}
+_SEED = _between(0, MAX_SEED)
+
+_ENVELOPE: dict[str, Rules] = {
+    "id": _UUID,
+    "client": {"pattern": "^[A-Za-z0-9._:@-]{1,128}$"},
+    "expires_at": _TIME,
+    "time_limit_sec": _between(1, DEFAULT_LIMITS.long_run_sec),
+    "retried_from": _UUID,
+    "schema_version": {"const": 1},
+}
+
+RANGES: dict[str, dict[str, Rules]] = {
+    "GenerationRequest": {
+        **_ENVELOPE,
+        "prompt": {"minLength": 1, "maxLength": MAX_PROMPT_CHARS, "pattern": "\\S"},
+        "duration_sec": {"minimum": 1},
+        "seed": _SEED,
+        "inference_steps": _between(*INFERENCE_STEPS),
+        "guidance_scale": _between(*GUIDANCE_SCALE),
+        "bitrate_kbps": _between(*MP3_BITRATES_KBPS),
+    },
+    "SeparationRequest": {**_ENVELOPE, "source": {"minLength": 1, "maxLength": MAX_URL_CHARS}},
+    "StemSeparationOptions": {
+        "segment_duration": {"minimum": MIN_SEGMENT_SEC},
+        "overlap_duration": {"minimum": 0},
+        "shifts": _between(0, MAX_SHIFTS),
+        "seed": _SEED,
+        "bitrate_kbps": _between(*MP3_BITRATES_KBPS),
+        "stems": {"minItems": 1, "uniqueItems": True},
+    },
+    "UploadSource": {
+        "key": {"pattern": "^uploads/[0-9a-f]{64}(\\.[A-Za-z0-9]{1,16})?$"},
+        "sha256": _SHA256,
+        "size_bytes": _between(1, DEFAULT_LIMITS.max_file_bytes),
+        "filename": {"maxLength": MAX_NAME_CHARS},
+    },
+    "S3Source": {
+        "bucket": {"pattern": "^[A-Za-z0-9._-]{1,255}$"},
+        "key": {"minLength": 1, "maxLength": MAX_KEY_CHARS},
+    },
+    "UrlSource": {"url": _URL},
+    "YouTubeSource": {"url": _URL},
+    "JobSource": {"job_id": _UUID, "stem": {"pattern": "^[a-z0-9_]{1,64}$"}},
+    "ProgressUpdate": {"percent": _PERCENT, "current_step": _COUNT, "total_steps": _COUNT, "eta_sec": _COUNT},
+    "JobEvent": {"job_id": _UUID, "at_ms": _COUNT, "attempt": _COUNT},
+    "Job": {
+        "id": _UUID,
+        "progress": _PERCENT,
+        "attempt": _COUNT,
+        "crashes": _COUNT,
+        **dict.fromkeys(("created_at", "updated_at", "started_at", "finished_at", "retry_at"), _TIME),
+    },
+    "JobResult": {"job_id": _UUID, "attempt": _COUNT, "processing_time": _COUNT, "file_size": _COUNT},
+    "QualityMetrics": dict.fromkeys(
+        ("overall_score", "vocal_isolation", "drum_separation", "bass_isolation", "artifact_reduction"), _SCORE
+    ),
+    "ProcessingMetrics": dict.fromkeys(
+        ("processing_time", "cpu_usage", "memory_usage", "model_load_time", "input_file_size"), _COUNT
+    ),
+    "Track": {"id": _SHA256, "seed": _SEED, "created_at": _TIME},
+    "AudioFile": {"size": _COUNT, "duration": _COUNT, "sample_rate": {"minimum": 1}},
+    "StemInfo": {"size": _COUNT, "duration": _COUNT, "sample_rate": {"minimum": 1}},
+    "WorkerInfo": {"started_at": _TIME, "seen_at": _TIME, "capacity": _COUNT},
+    "JobStatusResponse": {"progress": _PERCENT, "createdAt": _TIME, "updatedAt": _TIME},
+    "DeadLetter": {"attempts": _COUNT, "crashes": _COUNT, "at_ms": _COUNT},
+}
+"""By struct and field. A rule lands on the branch of its type: numbers, strings or arrays."""
+
+REQUIRED: dict[str, tuple[str, ...]] = {"GenerationRequest": ("id",), "SeparationRequest": ("id",)}
+"""What the library fills in and a publisher in another language must write itself."""
+
+
+def _when(backends: Rules, then: dict[str, Rules], *, required: bool = True) -> Rules:
+    condition: Rules = {"properties": {"backend": backends}}
+    if required:
+        condition["required"] = ["backend"]
+    return {"if": condition, "then": {"properties": then}}
+
+
+def per_backend() -> list[Rules]:
+    """The rules of a generation that depend on its backend. Foreign backends bring their own."""
+    rules = [_when({"type": "null"}, {"duration_sec": _between(5, 240)}, required=False)]
+    for spec in CATALOG.values():
+        if spec.kind is not Kind.generate:
+            continue
+        then: dict[str, Rules] = {"duration_sec": _between(spec.min_duration_sec, spec.max_duration_sec)}
+        if spec.default_inference_steps is None:
+            then |= {name: {"type": "null"} for name in ("inference_steps", "scheduler", "guidance_scale")}
+        rules.append(_when({"const": spec.backend}, then))
+    return rules

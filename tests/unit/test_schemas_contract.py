@@ -1,0 +1,144 @@
+"""The generated contract: up to date, and as strict as the rules in Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+import yaml
+from jsonschema.protocols import Validator
+
+from soundfleet_schemas import CATALOG, Kind, SoundfleetError, decode_request, validate
+from soundfleet_schemas.contract import MESSAGES, documents
+from soundfleet_schemas.contract.write import write
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.json"))
+JOB = "0b7c1b1e-8f2b-4c6d-9a53-0e6f1d2c3b4a"
+SHA = "0123456789abcdef" * 4
+DOCUMENTS = documents()
+
+
+def validator(stem: str) -> Validator:
+    """A validator of one message, formats included."""
+    return jsonschema.Draft202012Validator(DOCUMENTS[stem], format_checker=jsonschema.FormatChecker())
+
+
+def test_the_contract_in_the_repository_is_what_the_structs_say(tmp_path: Path) -> None:
+    """Run ``python -m soundfleet_schemas.contract`` after changing a message."""
+    for written in write(tmp_path):
+        kept = ROOT / "schemas" / written.relative_to(tmp_path)
+        assert kept.read_text(encoding="utf-8") == written.read_text(encoding="utf-8"), kept.name
+    assert {path.stem for path in (ROOT / "schemas" / "jsonschema").iterdir()} == set(MESSAGES)
+
+
+@pytest.mark.parametrize("stem", sorted(MESSAGES))
+def test_a_schema_is_a_schema(stem: str) -> None:
+    """Against the meta-schema of its draft."""
+    jsonschema.Draft202012Validator.check_schema(DOCUMENTS[stem])
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_golden_messages_fit_their_schema(path: Path) -> None:
+    """What was released is what is described."""
+    validator(path.name.partition(".")[0]).validate(msgspec.json.decode(path.read_bytes()))
+
+
+def generation(**fields: Any) -> dict[str, Any]:
+    """A generation as another language would publish it."""
+    return {"kind": "generate", "id": JOB, "prompt": "rain", "duration_sec": 30, "backend": "ace_step", **fields}
+
+
+def separation(**options: Any) -> dict[str, Any]:
+    """A separation as another language would publish it."""
+    return {"kind": "separate", "id": JOB, "source": {"type": "job", "job_id": JOB}, "options": options}
+
+
+def sourced(**source: Any) -> dict[str, Any]:
+    """A separation of some source."""
+    return {"kind": "separate", "id": JOB, "source": source}
+
+
+BORDERS = [
+    *(generation(prompt=text) for text in ("", " ", "x", "x" * 512, "x" * 513, "夜" * 512, "🌧" * 513)),
+    *(generation(duration_sec=sec) for sec in (-1, 0, 4, 5, 240, 241, 2**70, 5.5)),
+    *(generation(backend="musicgen", duration_sec=sec) for sec in (4, 5, 120, 121)),
+    *(generation(backend="sketch", duration_sec=sec) for sec in (4, 5, 240, 241)),
+    *(generation(seed=seed) for seed in (-1, 0, 2**64 - 1, 2**64, None)),
+    *(generation(inference_steps=steps) for steps in (0, 1, 200, 201, None)),
+    *(generation(guidance_scale=scale) for scale in (0.9, 1, 1.0, 30.0, 30.1)),
+    *(generation(scheduler=word) for word in ("euler", "Euler", "heun", "pingpong", "ddim")),
+    *(generation(backend="sketch", **{field: 8}) for field in ("inference_steps", "guidance_scale")),
+    *(generation(output_format="mp3", bitrate_kbps=rate) for rate in (63, 64, 320, 321)),
+    *(generation(client=name) for name in ("", "a", "a b", "x" * 128, "x" * 129)),
+    *(generation(time_limit_sec=sec) for sec in (0.9, 1, 600, 601)),
+    *(generation(id=text) for text in (JOB, JOB.upper(), "x")),
+    *(generation(retried_from=text) for text in (JOB, "x", None)),
+    *(generation(schema_version=version) for version in (0, 1, 2)),
+    *(generation(**{field: 1}) for field in ("tempo", "use_cache", "priority")),
+    *(separation(shifts=count) for count in (-1, 0, 10, 11)),
+    *(separation(segment_duration=sec) for sec in (-1, 0, 0.05, 0.1, 7.8)),
+    *(separation(overlap_duration=sec) for sec in (-0.1, 0, 1)),
+    *(separation(seed=seed) for seed in (-1, 0, 2**64 - 1, 2**64)),
+    *(separation(stems=stems) for stems in ([], ["vocals"], ["vocals", "vocals"])),
+    *(separation(quality=word) for word in ("fast", "balanced", "best", "perfect")),
+    *(separation(output_format=word) for word in ("wav", "mp3", "flac", "ogg")),
+    *(separation(normalize=flag) for flag in (True, 1)),
+    sourced(type="job", job_id="x"),
+    *(sourced(type="job", job_id=JOB, stem=stem) for stem in ("vocals", "../x", "")),
+    *(sourced(type="url", url=url) for url in ("https://example.org/a", "file:///etc/passwd", "https://a b")),
+    *(sourced(type="s3", bucket=bucket, key="k") for bucket in ("songs", "a/b", "")),
+    *(sourced(type="s3", bucket="songs", key=key) for key in ("", "k" * 1024, "k" * 1025)),
+    *(
+        sourced(type="file_upload", key=key, sha256=SHA, size_bytes=1)
+        for key in (f"uploads/{SHA}", f"uploads/{SHA}.mp3", "x")
+    ),
+    *(sourced(type="file_upload", key=f"uploads/{SHA}", sha256=SHA, size_bytes=n) for n in (0, 1, 50 * 2**20 + 1)),
+    sourced(type="ftp", url="ftp://example.org"),
+]
+
+
+@pytest.mark.parametrize("document", BORDERS, ids=lambda document: str(document)[:150])
+def test_schema_and_rules_agree_on_every_border(document: dict[str, Any]) -> None:
+    """A publisher in another language can check with the schema what the fleet would refuse."""
+    try:
+        validate(decode_request(msgspec.json.encode(document)))
+        accepted = True
+    except SoundfleetError:
+        accepted = False
+    stem = "generation_request" if document["kind"] == "generate" else "separation_request"
+    assert validator(stem).is_valid(document) is accepted
+
+
+def test_every_generation_backend_has_its_range_in_the_schema() -> None:
+    """From the catalogue: a new backend cannot be forgotten."""
+    for spec in CATALOG.values():
+        if spec.kind is Kind.generate:
+            longer = generation(backend=spec.backend, duration_sec=int(spec.max_duration_sec) + 1)
+            assert not validator("generation_request").is_valid(longer)
+
+
+def test_asyncapi_names_only_messages_and_files_that_exist() -> None:
+    """Every reference leads somewhere."""
+    document = yaml.safe_load((ROOT / "schemas" / "asyncapi.yaml").read_text(encoding="utf-8"))
+    assert document["asyncapi"] == "3.0.0"
+    for reference in references(document):
+        if reference.startswith("#/"):
+            node = document
+            for step in reference.removeprefix("#/").split("/"):
+                node = node[step]
+        else:
+            assert (ROOT / "schemas" / reference).is_file(), reference
+
+
+def references(node: Any) -> list[str]:
+    """Every $ref below a node."""
+    if isinstance(node, list):
+        return [reference for item in node for reference in references(item)]
+    if not isinstance(node, dict):
+        return []
+    here = [value for key, value in node.items() if key == "$ref"]
+    return here + references(list(node.values()))
