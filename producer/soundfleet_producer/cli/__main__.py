@@ -1,0 +1,5 @@
+"""``python -m soundfleet_producer.cli``."""
+
+from . import main
+
+main()

@@ -1,0 +1,139 @@
+"""Following jobs: ``watch``, ``status``, ``jobs``, ``cancel`` and ``download``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from soundfleet_schemas import EventType, JobEvent, JobStatus
+
+from ..client import Producer
+from ..outputs import result_of
+from . import options as o
+from .console import OF_JOB, ExitCode, complain, emit, err, out
+from .progress import JobProgress
+from .tables import files_table, job_table, jobs_table
+
+
+def follow(
+    fleet: Producer,
+    job_id: str,
+    *,
+    label: str,
+    directory: Path | None = None,
+    after: str | None = None,
+    timeout: float | None = None,
+    as_json: bool = False,
+) -> int:
+    """Show a job's events up to its end, download its files when asked to, and return the exit code."""
+    events = fleet.watch(job_id, after, timeout)
+    if as_json:
+        last = None
+        for last in events:
+            emit(last)
+    else:
+        with JobProgress() as progress:
+            last = progress.follow(label, events)
+    if last is not None and last.type is not EventType.completed:
+        return _ended_otherwise(last, as_json)
+    if directory is not None:
+        fleet.download(job_id, directory)
+    result = fleet.result(job_id)
+    if as_json:
+        emit(result)
+    else:
+        out.print(files_table(result, directory))
+    return ExitCode.OK
+
+
+def _ended_otherwise(last: JobEvent, as_json: bool) -> int:
+    if last.error is not None:
+        complain(last.error, as_json)
+    return OF_JOB[JobStatus(last.type.value)]
+
+
+def watch(
+    job_id: o.JobArgument,
+    after: Annotated[str | None, typer.Option(help="Resume after the event with this id.")] = None,
+    out_dir: o.Out = None,
+    timeout: o.Timeout = None,
+    as_json: o.Json = False,
+) -> int:
+    """Follow a job to its end; its outcome is the exit code.
+
+    Example: soundfleet watch JOB --json | jq .progress.percent
+    """
+    with Producer.from_env() as fleet:
+        label = fleet.status(job_id).kind
+        return follow(fleet, job_id, label=label, directory=out_dir, after=after, timeout=timeout, as_json=as_json)
+
+
+def status(job_id: o.JobArgument, as_json: o.Json = False) -> int:
+    """Show everything known of a job."""
+    with Producer.from_env() as fleet:
+        job = fleet.status(job_id)
+    if as_json:
+        emit(job)
+    else:
+        out.print(job_table(job))
+        if job.result is not None:
+            out.print(files_table(job.result, None))
+    return ExitCode.OK
+
+
+def jobs(
+    status: Annotated[JobStatus | None, typer.Option("--status", "-s", help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 20,
+    before: Annotated[str | None, typer.Option(help="The page after this job id: jobs older than it.")] = None,
+    as_json: o.Json = False,
+) -> int:
+    """List jobs, the newest first.
+
+    Example: soundfleet jobs --status failed --limit 100
+    """
+    with Producer.from_env() as fleet:
+        listed = fleet.jobs(status, limit, before)
+    if as_json:
+        for job in listed:
+            emit(job)
+    elif listed:
+        out.print(jobs_table(listed))
+    else:
+        err.print("no jobs")
+    return ExitCode.OK
+
+
+def cancel(job_id: o.JobArgument, as_json: o.Json = False) -> int:
+    """Cancel a job.
+
+    A waiting one ends at once, a running one within a step.
+    """
+    with Producer.from_env() as fleet:
+        fleet.cancel(job_id)
+        job = fleet.status(job_id)
+    if as_json:
+        emit(job)
+    elif job.finished:
+        out.print(f"job {job_id} is {job.status}")
+    else:
+        out.print(f"job {job_id} is being cancelled by worker {job.worker}", soft_wrap=True)
+    return ExitCode.OK
+
+
+def download(
+    job_id: o.JobArgument,
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Directory for the files.")] = Path(),
+    as_json: o.Json = False,
+) -> int:
+    """Download the files of a completed job."""
+    with Producer.from_env() as fleet:
+        result = result_of(fleet.status(job_id))
+        paths = fleet.download(job_id, out_dir)
+    if as_json:
+        for path in paths:
+            emit({"path": str(path.resolve()), "size": path.stat().st_size})
+    else:
+        out.print(files_table(result, out_dir))
+    return ExitCode.OK

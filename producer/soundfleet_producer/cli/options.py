@@ -1,0 +1,61 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from soundfleet_schemas import BitDepth, OutputFormat, Priority
+
+FILES, QUEUE, FOLLOWING = "The files", "In the queue", "Following the job"
+SECONDS = "SEC"
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, one document per line, and nothing else on stdout.")]
+
+
+def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, help=text, metavar=metavar)
+
+
+Watch = Annotated[bool, _option("--watch", "-w", panel=FOLLOWING, text="Follow the job to its end.")]
+Out = Annotated[
+    Path | None,
+    _option("--out", "-o", panel=FOLLOWING, text="Follow the job and download its files into DIR.", metavar="DIR"),
+]
+Timeout = Annotated[
+    float | None,
+    _option("--timeout", panel=FOLLOWING, text="Follow for at most so long; the job goes on.", metavar=SECONDS),
+]
+
+Format = Annotated[OutputFormat, _option("--format", "-f", panel=FILES, text="Format of the audio.")]
+Bits = Annotated[BitDepth | None, _option("--bit-depth", panel=FILES, text="Of wav and flac; 24 by default.")]
+Bitrate = Annotated[
+    int | None, _option("--bitrate", panel=FILES, text="Of mp3: 64 to 320; 320 by default.", metavar="KBPS")
+]
+
+PriorityOption = Annotated[Priority, _option("--priority", panel=QUEUE, text="High jobs go before normal ones.")]
+Client = Annotated[
+    str | None, _option("--client", panel=QUEUE, text="Who asks; SOUNDFLEET_CLIENT by default.", metavar="NAME")
+]
+ExpiresIn = Annotated[
+    float | None,
+    _option("--expires-in", panel=QUEUE, text="Drop the job if it has not started by then.", metavar=SECONDS),
+]
+TimeLimit = Annotated[
+    float | None, _option("--time-limit", panel=QUEUE, text="End a run that takes longer.", metavar=SECONDS)
+]
+Cache = Annotated[
+    bool, _option("--cache/--no-cache", panel=QUEUE, text="Whether finished work of the same request may answer.")
+]
+JobId = Annotated[
+    str | None, _option("--id", panel=QUEUE, text="Of the job; the same id is the same job, once.", metavar="UUID")
+]
+
+
+def expires_at(expires_in: float | None) -> datetime | None:
+    """The moment ``expires_in`` seconds from now."""
+    return None if expires_in is None else datetime.now(UTC) + timedelta(seconds=expires_in)

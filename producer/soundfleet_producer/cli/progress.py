@@ -1,0 +1,122 @@
+"""Showing how jobs go: bars on a terminal, one line per event elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+from soundfleet_schemas import EventType, JobEvent
+
+from .console import err
+
+STAGES = {"prepare": "fetching the audio", "load": "loading the model", "infer": "working", "deliver": "delivering"}
+_ENDINGS = {
+    EventType.completed: "[green]done[/]",
+    EventType.failed: "[red]failed[/]",
+    EventType.cancelled: "[yellow]cancelled[/]",
+}
+
+
+class _Remaining(ProgressColumn):
+    """The worker's estimate, counted down between its reports."""
+
+    def render(self, task: Task) -> Text:
+        ends_at = task.fields.get("ends_at")
+        if ends_at is None or task.finished:
+            return Text("")
+        return Text(f"{max(0.0, ends_at - time.monotonic()):.0f} s left", style="cyan")
+
+
+class JobProgress:
+    """A display of jobs that run; ``follow`` feeds it one job's events."""
+
+    def __init__(self, shown: bool = True) -> None:
+        self._shown = shown
+        self._live = shown and err.is_terminal
+        self._bars = Progress(
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=32),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[state]}"),
+            _Remaining(),
+            TimeElapsedColumn(),
+            console=err,
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._bars.stop()
+
+    def follow(self, label: str, events: Iterable[JobEvent]) -> JobEvent:
+        """Show a job's events as they come; return the terminal one."""
+        bar = self._bars.add_task(label, total=100, state="waiting")
+        last: JobEvent | None = None
+        for event in events:
+            last = event
+            if self._live:
+                self._show(bar, event)
+            elif self._shown:
+                err.print(f"{label}: {describe(event)}", soft_wrap=True)
+        if last is None:  # the caller resumed after the end
+            raise ValueError("a job without events")
+        return last
+
+    def _show(self, bar: TaskID, event: JobEvent) -> None:
+        update = event.progress
+        if update is not None:
+            eta = update.eta_sec
+            ends_at = None if eta is None else time.monotonic() + eta
+            self._bars.update(bar, completed=min(update.percent, 99), state=describe(event), ends_at=ends_at)
+        elif event.type is EventType.completed:
+            self._bars.update(bar, completed=100, state=describe(event), ends_at=None)
+        elif event.terminal:
+            self._bars.update(bar, state=describe(event), ends_at=None)
+            self._bars.stop_task(bar)
+        else:
+            self._bars.update(bar, state=describe(event), ends_at=None)
+
+
+def describe(event: JobEvent) -> str:
+    """An event in a few words."""
+    if event.progress is not None:
+        update = event.progress
+        return f"{STAGES[update.stage]}, step {update.current_step} of {update.total_steps}"
+    because = "" if event.error is None else f": {event.error.code}"
+    match event.type:
+        case EventType.submitted:
+            return "waiting for a worker"
+        case EventType.claimed:
+            return "claimed" if event.attempt == 1 else f"claimed, attempt {event.attempt}"
+        case EventType.retry:
+            delay = max(0.0, ((event.retry_at_ms or event.at_ms) - event.at_ms) / 1000)
+            return f"attempt {event.attempt} failed{because}; again in {delay:.1f} s"
+        case EventType.requeued:
+            return "waiting for a worker again"
+        case EventType.lost:
+            return f"worker {event.worker} was lost; waiting for another"
+        case EventType.cancelling:
+            return "cancelling"
+        case _:
+            return _ENDINGS[event.type] + because

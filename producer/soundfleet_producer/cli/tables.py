@@ -1,0 +1,151 @@
+"""Records as a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from soundfleet_schemas import (
+    AudioFile,
+    BackendSpec,
+    DeadLetter,
+    GenerationRequest,
+    Job,
+    JobResult,
+    JobStatus,
+    WorkerInfo,
+)
+
+COLOURS = {
+    JobStatus.pending: "cyan",
+    JobStatus.processing: "blue",
+    JobStatus.completed: "green",
+    JobStatus.failed: "red",
+    JobStatus.cancelled: "yellow",
+}
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def jobs_table(jobs: Iterable[Job]) -> Table:
+    """One line per job."""
+    table = _table("job", "age", "state", "%", "model", "what")
+    for job in jobs:
+        state = Text(job.status, style=COLOURS[job.status])
+        table.add_row(job.id, ago(job.created_at), state, str(job.progress), job.model, Text(_what(job)))
+    return table
+
+
+def job_table(job: Job) -> Table:
+    """Everything known of one job."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    rows: list[tuple[str, object | None]] = [
+        ("job", job.id),
+        ("state", Text(_state(job), style=COLOURS[job.status])),
+        ("what", Text(_what(job))),
+        ("model", job.model),
+        ("created", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC ({ago(job.created_at)} ago)"),
+        ("progress", f"{job.progress} %" + ("" if job.stage is None else f", {job.stage}")),
+        ("attempt", job.attempt or None),
+        ("crashes", job.crashes or None),
+        ("worker", job.worker),
+        ("estimated", None if job.estimated_duration is None else f"{job.estimated_duration} s"),
+        ("took", None if job.actual_duration is None else f"{job.actual_duration} s"),
+        ("retry at", None if job.retry_at is None else f"{job.retry_at:%H:%M:%S} UTC"),
+        ("redrive of", job.request.retried_from),
+        ("error", None if job.error is None else Text(str(job.error), style="red")),
+    ]
+    for name, value in rows:
+        if value is not None:
+            table.add_row(name, value if isinstance(value, Text) else str(value))
+    return table
+
+
+def _state(job: Job) -> str:
+    if job.cached:
+        return f"{job.status} (answered from finished work)"
+    return f"{job.status}, being cancelled" if job.cancel_requested and not job.finished else job.status
+
+
+def _what(job: Job) -> str:
+    if isinstance(job.request, GenerationRequest):
+        return f"{job.request.duration_sec} s: {job.request.prompt}"
+    return job.input_source or ""
+
+
+def files_table(result: JobResult, directory: Path | None) -> RenderableType:
+    """The files of a result, with where they lie: in ``directory``, else at their address or key."""
+    table = _table("file", "length", "peak", "rms", "size", "where")
+    for name, file in result.files.items():
+        where = str(directory / file.filename) if directory is not None else file.cdn_url or file.path
+        cells = (f"{file.duration:.1f} s", _level(file.peak_dbfs), _level(file.rms_dbfs), _size(file))
+        table.add_row(name, *cells, Text(where))
+    notes = [Text(f"! {warning}", style="yellow") for warning in result.warnings]
+    return Group(table, *notes)
+
+
+def _level(dbfs: float | None) -> str:
+    return "" if dbfs is None else f"{dbfs:.1f} dBFS"
+
+
+def _size(file: AudioFile) -> str:
+    return f"{file.size / 1024 / 1024:.1f} MiB"
+
+
+def letters_table(letters: Iterable[DeadLetter]) -> Table:
+    """One line per dead letter."""
+    table = _table("job", "age", "reason", "tries", "error")
+    for letter in letters:
+        died_at = datetime.fromtimestamp(letter.at_ms / 1000, UTC)
+        tries = str(letter.attempts) + (f" ({letter.crashes} crashes)" if letter.crashes else "")
+        table.add_row(letter.job_id or "-", ago(died_at), letter.reason, tries, Text(str(letter.error)))
+    return table
+
+
+def letter_table(letter: DeadLetter) -> RenderableType:
+    """One dead letter with all that is known."""
+    detail = [Text(letter.detail, style="dim")] if letter.detail else []
+    return Group(letters_table([letter]), *detail)
+
+
+def workers_table(workers: Iterable[WorkerInfo]) -> Table:
+    """One line per living worker."""
+    table = _table("worker", "device", "engine", "jobs", "up", "backends")
+    for worker in workers:
+        state = "draining" if worker.draining else worker.engine
+        jobs = f"{len(worker.running)}/{worker.capacity}"
+        backends = Text(", ".join(worker.backends))
+        table.add_row(worker.id, worker.device, state, jobs, ago(worker.started_at), backends)
+    return table
+
+
+def backends_table(specs: Sequence[BackendSpec], served: dict[str, int]) -> Table:
+    """One line per backend; ``served`` counts the workers that have it."""
+    table = _table("backend", "does", "seconds", "rate", "licence of the weights", "workers")
+    for spec in specs:
+        seconds = f"{spec.min_duration_sec:g} to {spec.max_duration_sec:g}"
+        workers = served.get(spec.backend, 0)
+        count = Text(str(workers), style="green" if workers else "dim")
+        table.add_row(spec.backend, spec.kind, seconds, f"{spec.sample_rate} Hz", spec.licence, count)
+    return table
+
+
+def ago(then: datetime) -> str:
+    """A span up to now in its largest unit."""
+    seconds = max(0.0, (datetime.now(UTC) - then).total_seconds())
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,226 @@
+"""What a client can ask of the fleet, each operation once and without I/O (see ``steps``)."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from soundfleet_schemas import (
+    CATALOG,
+    BackendSpec,
+    DeadLetter,
+    ErrorCode,
+    Job,
+    JobRequest,
+    JobResult,
+    JobStatus,
+    Keys,
+    Kind,
+    SoundfleetError,
+    StemSeparationOptions,
+    WorkerInfo,
+    error,
+)
+from soundfleet_schemas.options import model_of
+
+from . import drafts, outputs, watching
+from .queue import verbs
+from .queue.records import Fields, read_backend, read_job, read_letter, read_worker
+from .queue.verbs import Draft, Submitted
+from .settings import Settings
+from .steps import Blocking, EventSteps, Perform, PerformAll, Read, Steps
+from .storage import Storage
+from .watching import Deadline
+
+LISTED = 50
+"""Entries of a list that names no limit."""
+FLIGHT = 10 * verbs.BATCH
+"""Drafts that are sent together."""
+LETTERS_AT_ONCE = 1000
+
+
+class Operations:
+    """The operations of a client with these settings and this storage."""
+
+    def __init__(self, settings: Settings, storage: Storage) -> None:
+        self.settings = settings
+        self.storage = storage
+        self.keys = Keys(settings.namespace)
+
+    def submit(self, request: JobRequest) -> Steps[Submitted]:
+        foreign = yield from self._foreign([request])
+        draft = yield from self._draft(request, foreign)
+        limits = self.settings.limits
+        exchange = verbs.submit(self.keys, draft.request, draft.fingerprint, limits, draft.estimated_sec)
+        submitted: Submitted = yield Perform(exchange)
+        return submitted
+
+    def submit_many(self, requests: Iterable[JobRequest]) -> Steps[list[Submitted | SoundfleetError]]:
+        asked = list(requests)
+        foreign = yield from self._foreign(asked)
+        answers: list[Submitted | SoundfleetError] = []
+        for start in range(0, len(asked), FLIGHT):
+            answers += yield from self._submit_flight(asked[start : start + FLIGHT], foreign)
+        return answers
+
+    def _submit_flight(
+        self, requests: list[JobRequest], foreign: Mapping[str, BackendSpec]
+    ) -> Steps[list[Submitted | SoundfleetError]]:
+        answers: list[Submitted | SoundfleetError | None] = [None] * len(requests)
+        valid: list[tuple[int, Draft]] = []
+        for position, request in enumerate(requests):
+            try:
+                valid.append((position, (yield from self._draft(request, foreign))))
+            except SoundfleetError as exc:
+                answers[position] = exc
+        groups = [valid[start : start + verbs.BATCH] for start in range(0, len(valid), verbs.BATCH)]
+        limits = self.settings.limits
+        replies = yield PerformAll(
+            [verbs.submit_many(self.keys, [draft for _, draft in group], limits) for group in groups]
+        )
+        for group, reply in zip(groups, replies, strict=True):
+            each = [reply] * len(group) if isinstance(reply, SoundfleetError) else reply
+            for (position, _), answer in zip(group, each, strict=True):
+                answers[position] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _draft(self, request: JobRequest, foreign: Mapping[str, BackendSpec]) -> Steps[Draft]:
+        checked = drafts.check(request, self.settings, foreign)
+        stored = None
+        if checked.upload is not None:
+            limit = self.settings.limits.max_file_bytes
+            stored = yield Blocking(partial(self.storage.upload_source, checked.upload, limit))
+        return drafts.finish(checked, stored)
+
+    def _foreign(self, requests: list[JobRequest]) -> Steps[dict[str, BackendSpec]]:
+        """What workers have published of the backends that the requests name and the catalog does not hold."""
+        unknown = sorted({name for request in requests if (name := self._named(request)) not in CATALOG})
+        if not unknown:
+            return {}
+        (documents,) = yield Read(lambda pipe: pipe.hmget(self.keys.backends, unknown))
+        return {
+            name: read_backend(document)
+            for name, document in zip(unknown, documents, strict=True)
+            if document is not None
+        }
+
+    def _named(self, request: JobRequest) -> str:
+        """The backend that a request names, before anything of it is checked."""
+        options = getattr(request, "options", None)
+        if isinstance(options, StemSeparationOptions):
+            return str(model_of(options))
+        return str(getattr(request, "backend", None) or self.settings.default_backend)
+
+    def status(self, job_id: str) -> Steps[Job]:
+        (fields,) = yield Read(lambda pipe: pipe.hgetall(self.keys.job(job_id)))
+        return read_job(job_id, fields)
+
+    def watch(self, job_id: str, after: str | None, timeout_sec: float | None) -> EventSteps:
+        return watching.watch(self.keys, job_id, after, Deadline(timeout_sec, time.monotonic))
+
+    def result(self, job_id: str, timeout_sec: float | None) -> Steps[JobResult]:
+        job = yield from watching.finished(self.keys, job_id, Deadline(timeout_sec, time.monotonic))
+        result: JobResult = yield Blocking(partial(outputs.with_urls, outputs.result_of(job), self.storage))
+        return result
+
+    def download(self, job_id: str, directory: Path | str) -> Steps[list[Path]]:
+        job = yield from self.status(job_id)
+        paths: list[Path] = yield Blocking(
+            partial(outputs.download_all, outputs.result_of(job), Path(directory), self.storage)
+        )
+        return paths
+
+    def cancel(self, job_id: str) -> Steps[JobStatus]:
+        (lane,) = yield Read(lambda pipe: pipe.hget(self.keys.job(job_id), "lane"))
+        if lane is None:
+            raise _no_job(job_id)
+        generation = lane.startswith(Kind.generate.encode())
+        code = ErrorCode.GENERATION_CANCELLED if generation else ErrorCode.SEPARATION_CANCELLED
+        info = error(code, "the job was cancelled before it ran").info
+        status: JobStatus = yield Perform(verbs.cancel(self.keys, job_id, info, self.settings.limits))
+        return status
+
+    def jobs(self, status: JobStatus | None, limit: int, before: str | None) -> Steps[list[Job]]:
+        index, start = self.keys.jobs(status), 0
+        if before is not None:
+            (rank,) = yield Read(lambda pipe: pipe.zrevrank(index, before))
+            if rank is None:
+                raise _no_job(before)
+            start = rank + 1
+        (ids,) = yield Read(lambda pipe: pipe.zrevrange(index, start, start + limit - 1))
+        records = yield Read(lambda pipe: [pipe.hgetall(self.keys.job(job_id.decode())) for job_id in ids])
+        listed = (_readable(job_id.decode(), fields) for job_id, fields in zip(ids, records, strict=True))
+        return [job for job in listed if job is not None]
+
+    def dead_letters(self, limit: int) -> Steps[list[DeadLetter]]:
+        (entries,) = yield Read(lambda pipe: pipe.xrevrange(self.keys.dead, count=limit))
+        return [read_letter(entry) for entry in entries]
+
+    def dead_letter(self, job_id: str) -> Steps[DeadLetter]:
+        (letter_id,) = yield Read(lambda pipe: pipe.hget(self.keys.job(job_id), "letter"))
+        entries: list[Any] = []
+        if letter_id is not None:
+            (entries,) = yield Read(lambda pipe: pipe.xrange(self.keys.dead, min=letter_id, max=letter_id))
+        if not entries:
+            raise error(ErrorCode.JOB_NOT_FOUND, f"job {job_id} has no dead letter", "List them: soundfleet dead list")
+        return read_letter(entries[0])
+
+    def redrive(self, job_id: str) -> Steps[Submitted]:
+        job = yield from self.status(job_id)
+        return (yield from self.submit(_again(job)))
+
+    def redrive_all(self) -> Steps[list[Submitted | SoundfleetError]]:
+        letters = yield from self.dead_letters(LETTERS_AT_ONCE)
+        ids = [letter.job_id for letter in letters if letter.job_id]
+        records = yield Read(lambda pipe: [pipe.hgetall(self.keys.job(job_id)) for job_id in ids])
+        jobs = [_readable(job_id, fields) for job_id, fields in zip(ids, records, strict=True)]
+        return (yield from self.submit_many(_again(job) for job in jobs if job is not None))
+
+    def purge_dead(self) -> Steps[int]:
+        purged = 0
+        while True:
+            (entries,) = yield Read(lambda pipe: pipe.xrange(self.keys.dead, count=LETTERS_AT_ONCE))
+            if not entries:
+                return purged
+            ids = [entry_id for entry_id, _ in entries]
+            (deleted,) = yield Read(partial(_delete_letters, self.keys.dead, ids))
+            purged += deleted
+
+    def workers(self) -> Steps[list[WorkerInfo]]:
+        (ids,) = yield Read(lambda pipe: pipe.zrange(self.keys.workers, 0, -1))
+        documents = yield Read(lambda pipe: [pipe.get(self.keys.worker(worker.decode())) for worker in ids])
+        return [read_worker(document) for document in documents if document is not None]
+
+    def backends(self) -> Steps[list[BackendSpec]]:
+        (published,) = yield Read(lambda pipe: pipe.hvals(self.keys.backends))
+        foreign = {spec.backend: spec for spec in map(read_backend, published)}
+        return list((foreign | CATALOG).values())
+
+
+def _delete_letters(stream: str, ids: list[bytes], pipe: Any) -> None:
+    pipe.xdel(stream, *ids)
+
+
+def _again(job: Job) -> JobRequest:
+    """The request of a failed job under the id that its redrive always has, so that a repeat makes nothing new."""
+    new_id = str(uuid.uuid5(uuid.UUID(job.id), "redrive"))
+    again: JobRequest = msgspec.structs.replace(job.request, id=new_id, retried_from=job.id, expires_at=None)
+    return again
+
+
+def _readable(job_id: str, fields: Fields) -> Job | None:
+    """A job of a list; None for one that has expired meanwhile, or whose request no client can read."""
+    try:
+        return read_job(job_id, fields)
+    except SoundfleetError:
+        return None
+
+
+def _no_job(job_id: str) -> SoundfleetError:
+    return error(ErrorCode.JOB_NOT_FOUND, f"there is no job {job_id}")

@@ -1,0 +1,246 @@
+"""Object storage: any S3 through boto3, which is imported at the first call and not before.
+
+Every key here is relative to ``settings.storage_prefix``; jobs and messages store such keys, and URLs are minted
+when a result is read. Synchronous and safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from soundfleet_schemas import ErrorCode, UploadSource, error
+
+from .settings import Settings
+from .storage_errors import MISSING, calling
+
+PRESIGN_LIMIT_SEC = 7 * 86_400
+"""The longest life that S3 gives to a presigned address."""
+PART_BYTES = 16 * 1024 * 1024
+CONNECT_TIMEOUT_SEC = 5
+READ_TIMEOUT_SEC = 60
+ATTEMPTS = 4
+CONNECTIONS = 32
+_SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
+
+
+class Storage:
+    """One bucket of an S3-compatible server.
+
+    Raises STORAGE_UNAVAILABLE when the server is away (after boto3's own retries) and STORAGE_REFUSED when it
+    refuses; both say what to do.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        cdn_base: str = "",
+        presign_sec: int = PRESIGN_LIMIT_SEC,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """``env`` holds the AWS_* variables; the process's own when None."""
+        self.bucket = bucket
+        self._prefix = prefix
+        self._cdn_base = cdn_base.rstrip("/")
+        self._presign_sec = min(presign_sec, PRESIGN_LIMIT_SEC)
+        self._env = env
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings, env: Mapping[str, str] | None = None) -> Storage:
+        """The bucket that the settings name, with the AWS_* variables of ``env`` (the process's own when None)."""
+        return cls(
+            settings.bucket,
+            prefix=settings.storage_prefix,
+            cdn_base=settings.cdn_base,
+            presign_sec=settings.limits.presign_sec,
+            env=env,
+        )
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket unless it is there."""
+        from botocore.exceptions import ClientError
+
+        with calling(f"find or create bucket {self.bucket}"):
+            s3 = self._s3()
+            try:
+                s3.head_bucket(Bucket=self.bucket)
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] not in MISSING:
+                    raise
+                region = s3.meta.region_name
+                elsewhere = {} if region in (None, "us-east-1", "aws-global") else {"LocationConstraint": region}
+                s3.create_bucket(Bucket=self.bucket, **({"CreateBucketConfiguration": elsewhere} if elsewhere else {}))
+
+    def upload_source(self, path: Path | str, max_bytes: int | None = None) -> UploadSource:
+        """Store a local file under its content hash, unless the same content is there already.
+
+        Raises SOURCE_NOT_FOUND, SOURCE_FORBIDDEN, AUDIO_EMPTY, or FILE_TOO_LARGE (over ``max_bytes``).
+        """
+        path = Path(path)
+        with _open_source(path) as file:
+            before = os.fstat(file.fileno())
+            if before.st_size == 0:
+                raise error(ErrorCode.AUDIO_EMPTY, f"{path} is empty")
+            if max_bytes is not None and before.st_size > max_bytes:
+                raise _too_large(str(path), before.st_size, max_bytes)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            suffix = path.suffix.lower()
+            key = f"uploads/{sha256}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+            if self._size(key) != before.st_size:
+                file.seek(0)
+                with os.fdopen(os.dup(file.fileno()), "rb") as copy:
+                    self._upload(key, copy, "application/octet-stream")
+                after = os.fstat(file.fileno())
+                if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                    self.delete(key)  # what was stored is not what was hashed
+                    raise error(ErrorCode.INVALID_SOURCE, f"{path} changed while it was read", "Submit it again.")
+        return UploadSource(key=key, sha256=sha256, size_bytes=before.st_size, filename=path.name)
+
+    def put_file(self, key: str, path: Path | str, content_type: str) -> None:
+        """Store a local file; large ones go in parts."""
+        with Path(path).open("rb") as file:
+            self._upload(key, file, content_type)
+
+    def put_bytes(self, key: str, data: bytes, content_type: str) -> None:
+        """Store a small object."""
+        with calling(f"store {key}"):
+            self._s3().put_object(Bucket=self.bucket, Key=self._full(key), Body=data, ContentType=content_type)
+
+    def get_bytes(self, key: str) -> bytes:
+        """Read a small object."""
+        with calling(f"read {key}"):
+            data: bytes = self._s3().get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
+            return data
+
+    def fetch(self, bucket: str | None, key: str, path: Path | str, max_bytes: int) -> int:
+        """Download the source of a job and return its size in bytes.
+
+        ``bucket`` None is the fleet's own, with its prefix; a named bucket takes ``key`` as it stands. Raises
+        FILE_TOO_LARGE before anything is downloaded, SOURCE_NOT_FOUND, SOURCE_FORBIDDEN.
+        """
+        where = {"Bucket": bucket or self.bucket, "Key": key if bucket else self._full(key)}
+        name = f"s3://{where['Bucket']}/{where['Key']}"
+        with calling(f"read {name}", source=name):
+            head = self._s3().head_object(**where)
+            size: int = head["ContentLength"]
+            if size > max_bytes:
+                raise _too_large(name, size, max_bytes)
+            self._s3().download_file(**where, Filename=str(path), Config=_transfer())  # a temporary name, then renamed
+        return size
+
+    def download(self, key: str, path: Path | str) -> None:
+        """Download an object; ``path`` appears only when it is whole."""
+        with calling(f"read {key}"):
+            self._s3().download_file(self.bucket, self._full(key), str(path), Config=_transfer())
+
+    def exists(self, key: str) -> bool:
+        return self._size(key) is not None
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if it is there."""
+        with calling(f"delete {key}"):
+            self._s3().delete_object(Bucket=self.bucket, Key=self._full(key))
+
+    def url(self, key: str) -> str:
+        """An address of the object: under ``cdn_base`` where one is set, else presigned for at most 7 days."""
+        full = self._full(key)
+        if self._cdn_base:
+            return f"{self._cdn_base}/{quote(full)}"
+        with calling(f"sign {key}"):
+            where = {"Bucket": self.bucket, "Key": full}
+            signed: str = self._s3().generate_presigned_url("get_object", Params=where, ExpiresIn=self._presign_sec)
+            return signed
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _full(self, key: str) -> str:
+        return self._prefix + key
+
+    def _size(self, key: str) -> int | None:
+        from botocore.exceptions import ClientError
+
+        with calling(f"look for {key}"):
+            try:
+                size: int = self._s3().head_object(Bucket=self.bucket, Key=self._full(key))["ContentLength"]
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+                    return None
+                raise
+            return size
+
+    def _upload(self, key: str, file: BinaryIO, content_type: str) -> None:
+        with calling(f"store {key}"):
+            self._s3().upload_fileobj(  # which may close the file
+                file, self.bucket, self._full(key), ExtraArgs={"ContentType": content_type}, Config=_transfer()
+            )
+
+    def _s3(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = _connect(os.environ if self._env is None else self._env)
+            return self._client
+
+
+def _connect(env: Mapping[str, str]) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None
+    key_id = env.get("AWS_ACCESS_KEY_ID") or None
+    session = boto3.Session(
+        aws_access_key_id=key_id,
+        aws_secret_access_key=env.get("AWS_SECRET_ACCESS_KEY") or None,
+        aws_session_token=env.get("AWS_SESSION_TOKEN") or None,
+        profile_name=None if key_id else env.get("AWS_PROFILE") or None,
+        region_name=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or ("us-east-1" if endpoint else None),
+    )
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path" if endpoint else "auto"},
+        retries={"mode": "standard", "max_attempts": ATTEMPTS},
+        connect_timeout=CONNECT_TIMEOUT_SEC,
+        read_timeout=READ_TIMEOUT_SEC,
+        max_pool_connections=CONNECTIONS,
+        request_checksum_calculation="when_required",  # what servers other than AWS understand
+        response_checksum_validation="when_required",
+        tcp_keepalive=True,
+    )
+    return session.client("s3", endpoint_url=endpoint, config=config)
+
+
+def _transfer() -> Any:
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4)
+
+
+def _open_source(path: Path) -> BufferedReader:
+    try:
+        if not path.is_file():
+            raise error(ErrorCode.SOURCE_NOT_FOUND, f"there is no file {path}")
+        return path.open("rb")
+    except PermissionError:
+        raise error(ErrorCode.SOURCE_FORBIDDEN, f"{path} may not be read", "Change its permissions.") from None
+    except OSError as exc:
+        raise error(ErrorCode.SOURCE_NOT_FOUND, f"{path} cannot be read: {exc.strerror}") from None
+
+
+def _too_large(name: str, size: int, max_bytes: int) -> Exception:
+    mib = 1024 * 1024
+    return error(ErrorCode.FILE_TOO_LARGE, f"{name} has {size / mib:.1f} MiB, over the limit of {max_bytes / mib:.0f}")
