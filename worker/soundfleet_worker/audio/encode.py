@@ -1,0 +1,200 @@
+"""From float32 samples to a delivered file: wav, flac or mp3, with the same bytes for the same samples."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.codec.context import Flags as CodecFlags
+from av.container import OutputContainer
+from numpy.typing import NDArray
+
+from soundfleet_schemas import BitDepth, ErrorCode, OutputFormat, Record, error
+
+from .channels import Samples
+from .levels import Meter
+
+CHUNK = 1 << 16
+"""Samples that are converted and encoded at once."""
+DEFAULT_BIT_DEPTH = BitDepth.int24
+DEFAULT_MP3_KBPS = 320
+
+_MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+_MP3_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_MP3_LOW_RATE_KBPS = 160
+"""The most that MPEG-2's layer III holds, below 32 kHz."""
+_MP3_LOWEST_RATE_KBPS = 64
+"""The most of MPEG-2.5, below 16 kHz."""
+
+
+class Encoded(Record, frozen=True, kw_only=True):
+    """What became of the samples."""
+
+    size: int
+    """Bytes of the file."""
+    sha256: str
+    clipped: int
+    """Samples beyond full scale, which an integer format or mp3 cannot hold. Always 0 for float."""
+    peak_dbfs: float
+    """Of the samples as they were given."""
+    rms_dbfs: float
+    bitrate: int | None = None
+    """Bits per second, of compressed formats."""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How FFmpeg is to write: its names of container, codec and sample format; and the integers' width."""
+
+    container: str
+    codec: str
+    sample_format: str
+    bits: int | None = None
+    bit_rate: int | None = None
+
+
+def encode(
+    audio: NDArray[np.float32],
+    path: Path,
+    sample_rate: int,
+    output_format: OutputFormat,
+    bit_depth: BitDepth | None = None,
+    bitrate_kbps: int | None = None,
+) -> Encoded:
+    """Write ``audio``, float32 of shape (1 or 2, n), full scale 1.0; it may be memory-mapped.
+
+    ``bit_depth`` is of wav and flac (default 24), ``bitrate_kbps`` of mp3 (default 320; the format's nearest is taken).
+    Decoding the file gives n samples again, of mp3 too. On an error no file is left. Raises INVALID_OPTION for what a
+    format cannot hold, AUDIO_EMPTY without samples, MODEL_INFERENCE_FAILED for samples that are not finite.
+    """
+    shape = _shape(sample_rate, output_format, bit_depth, bitrate_kbps)
+    samples = audio.shape[1]
+    if samples == 0:
+        raise error(ErrorCode.AUDIO_EMPTY, f"{path.name} would hold no samples")
+    meter = Meter()
+    try:
+        clipped = _write(audio, path, sample_rate, shape, meter)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except BaseException:  # also a cancellation: half a file must not look like a whole one
+        path.unlink(missing_ok=True)
+        raise
+    size = path.stat().st_size
+    average = round(8 * size * sample_rate / samples) if output_format is OutputFormat.flac else None
+    return Encoded(
+        size=size,
+        sha256=digest,
+        clipped=clipped,
+        peak_dbfs=meter.peak_dbfs,
+        rms_dbfs=meter.rms_dbfs,
+        bitrate=shape.bit_rate or average,
+    )
+
+
+def _shape(
+    sample_rate: int, output_format: OutputFormat, bit_depth: BitDepth | None, bitrate_kbps: int | None
+) -> _Shape:
+    depth = bit_depth or DEFAULT_BIT_DEPTH
+    match output_format, depth:
+        case OutputFormat.mp3, _:
+            return _Shape("mp3", "libmp3lame", "fltp", bit_rate=1_000 * _mp3_kbps(sample_rate, bitrate_kbps))
+        case OutputFormat.wav, BitDepth.int16:
+            return _Shape("wav", "pcm_s16le", "s16", 16)
+        case OutputFormat.wav, BitDepth.int24:
+            return _Shape("wav", "pcm_s24le", "s32", 24)
+        case OutputFormat.wav, BitDepth.float32:
+            return _Shape("wav", "pcm_f32le", "flt")
+        case OutputFormat.flac, BitDepth.int16:
+            return _Shape("flac", "flac", "s16", 16)
+        case OutputFormat.flac, BitDepth.int24:
+            return _Shape("flac", "flac", "s32", 24)
+    raise error(ErrorCode.INVALID_OPTION, f"{output_format} cannot hold {depth} samples")
+
+
+def _mp3_kbps(sample_rate: int, wanted: int | None) -> int:
+    """Return the bit rate that the format has nearest to ``wanted``."""
+    if sample_rate not in _MP3_RATES:
+        raise error(ErrorCode.INVALID_OPTION, f"mp3 cannot hold {sample_rate} Hz", "Use wav or flac.")
+    most = 320 if sample_rate >= 32_000 else _MP3_LOW_RATE_KBPS if sample_rate >= 16_000 else _MP3_LOWEST_RATE_KBPS
+    target = DEFAULT_MP3_KBPS if wanted is None else wanted
+    return min((kbps for kbps in _MP3_KBPS if kbps <= most), key=lambda kbps: abs(kbps - target))
+
+
+def _write(audio: Samples, path: Path, sample_rate: int, shape: _Shape, meter: Meter) -> int:
+    """Encode everything; return how many samples were clipped."""
+    clipped = 0
+    with av.open(str(path), "w", format=shape.container, options={"fflags": "+bitexact"}) as container:
+        stream = _stream(container, sample_rate, audio.shape[0], shape)
+        for start, chunk in _chunks(audio):
+            meter.add(chunk)
+            values, over = _quantize(chunk, shape.bits) if shape.sample_format != "flt" else (chunk, 0)
+            clipped += over
+            planar = shape.sample_format.endswith("p")
+            data = values if planar else values.T.reshape(1, -1)
+            layout = stream.layout.name
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(data), format=shape.sample_format, layout=layout)
+            frame.sample_rate = sample_rate
+            frame.pts = start
+            container.mux(stream.encode(frame))
+        rest = stream.encode(None)
+        if shape.container == "mp3":
+            _state_padding(rest, stream.frame_size)
+        container.mux(rest)
+    return clipped
+
+
+def _state_padding(packets: list[av.Packet[AudioStream]], frame_size: int) -> None:
+    """Tell the muxer how many samples of silence the last frames of an mp3 hold.
+
+    The encoder says it of each packet; FFmpeg's muxer writes the largest, a decoder needs the sum.
+    """
+    padding = sum(frame_size - (packet.duration or 0) for packet in packets)
+    if padding > 0 and packets[-1].has_sidedata("skip_samples"):
+        skip = packets[-1].get_sidedata("skip_samples")
+        skip.update(struct.pack("<IIH", 0, padding, 0))  # at the start, at the end, and no reasons
+        packets[-1].set_sidedata(skip)
+
+
+def _stream(container: OutputContainer, sample_rate: int, channels: int, shape: _Shape) -> AudioStream:
+    layout = {1: "mono", 2: "stereo"}[channels]
+    stream = container.add_stream(shape.codec, rate=sample_rate, layout=layout)
+    assert isinstance(stream, AudioStream)
+    context = stream.codec_context
+    context.format = shape.sample_format
+    context.flags |= CodecFlags.bitexact  # no version strings: an upgrade that changes no samples changes no bytes
+    context.thread_count = 1
+    if shape.bit_rate is not None:
+        context.bit_rate = shape.bit_rate
+    return stream
+
+
+def _chunks(audio: Samples) -> Iterator[tuple[int, Samples]]:
+    """Yield (start, samples) in order; refuse samples that are no numbers."""
+    for start in range(0, audio.shape[1], CHUNK):
+        chunk = np.asarray(audio[:, start : start + CHUNK], dtype=np.float32)
+        if not np.isfinite(chunk).all():
+            raise error(
+                ErrorCode.MODEL_INFERENCE_FAILED, "the model's output holds samples that are not finite numbers"
+            )
+        yield start, chunk
+
+
+def _quantize(chunk: Samples, bits: int | None) -> tuple[NDArray[np.float32] | NDArray[np.signedinteger], int]:
+    """Clip to full scale and round to ``bits``; None keeps floats. Return also how many samples were clipped.
+
+    A float32 times a power of two is exact, and so is rounding it below 2^24, so nothing but the rounding is lost.
+    """
+    clipped = int(np.count_nonzero(np.abs(chunk) > 1.0))
+    if bits is None:
+        return np.clip(chunk, -1.0, 1.0), clipped
+    scale = np.float32(2 ** (bits - 1))
+    values = np.clip(np.rint(chunk * scale), -scale, scale - 1)
+    if bits == 16:
+        return values.astype(np.int16), clipped
+    return values.astype(np.int32) << 8, clipped  # FFmpeg takes 24 bits from the upper part of 32

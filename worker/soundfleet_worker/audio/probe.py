@@ -1,0 +1,177 @@
+"""What a file is, read from its own bytes and never from its name.
+
+A length is *stated* when it stands in the file (a WAV's data size, FLAC's sample count, MP4's durations, the last page
+of an ogg, an mp3's Xing header). Raw AAC and an mp3 without that header state none: FFmpeg's guess from the bit rate is
+shown, and nothing is judged by it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+from soundfleet_schemas import ErrorCode, Limits, SoundfleetError, error
+
+from .container import CODECS, CONTAINERS, MAX_CHANNELS, OPEN_OPTIONS, looks_like_audio
+from .headers import mp3_states_length, ogg_is_cut_off, wav_stated_sec
+from .info import AudioInfo
+
+PADDING_SEC = 0.1
+"""What a codec may add to the music: its delay, and the rest of its last frame. Forgiven when lengths are judged."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened file, its best audio stream, and what its header says."""
+
+    container: InputContainer
+    stream: AudioStream
+    info: AudioInfo
+    stated_sec: float | None
+    """The length that the file itself states."""
+
+
+def probe(path: Path, limits: Limits) -> AudioInfo:
+    """Read a file's header and first packet, in this process: for files that are trusted not to break FFmpeg.
+
+    Raises SOURCE_NOT_FOUND, FILE_TOO_LARGE, UNSUPPORTED_FORMAT, AUDIO_EMPTY, AUDIO_TOO_LONG or AUDIO_CORRUPT.
+    """
+    with open_source(path, limits) as source:
+        try:
+            has_audio = any(packet.size for packet in source.container.demux(source.stream))
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as exc:
+            raise error(
+                ErrorCode.AUDIO_CORRUPT, f"the {source.info.format} file cannot be read: {exc.strerror}"
+            ) from exc
+        if not has_audio:
+            raise empty(source.info.format)
+        return source.info
+
+
+@contextmanager
+def open_source(path: Path, limits: Limits) -> Iterator[Source]:
+    """Open a file for decoding after every check that its header allows; errors as of ``probe``."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not block
+    except OSError as exc:
+        raise error(ErrorCode.SOURCE_NOT_FOUND, f"{path.name!r} cannot be opened: {exc.strerror}") from exc
+    try:
+        size = _checked_size(descriptor, path, limits)
+        head = os.pread(descriptor, 16, 0)
+        # Through the descriptor: FFmpeg sees no name that it could believe or read as an address.
+        with _container(f"/dev/fd/{descriptor}", head) as container:
+            yield _source(container, descriptor, size, limits)
+    finally:
+        os.close(descriptor)
+
+
+def empty(what: str) -> SoundfleetError:
+    """Build the error of a file without samples."""
+    return error(ErrorCode.AUDIO_EMPTY, f"the {what} file holds no audio samples")
+
+
+def too_long(seconds: float, limits: Limits) -> SoundfleetError:
+    """Build the error of audio that lasts, or already has lasted, ``seconds``."""
+    return error(
+        ErrorCode.AUDIO_TOO_LONG, f"the audio lasts over {seconds:.0f} s; the limit is {limits.max_audio_sec:g} s"
+    )
+
+
+def _checked_size(descriptor: int, path: Path, limits: Limits) -> int:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise error(ErrorCode.SOURCE_NOT_FOUND, f"{path.name!r} is not a regular file")
+    if status.st_size == 0:
+        raise error(ErrorCode.AUDIO_EMPTY, f"{path.name!r} has 0 bytes")
+    if status.st_size > limits.max_file_bytes:
+        raise error(
+            ErrorCode.FILE_TOO_LARGE, f"the file has {status.st_size} bytes; the limit is {limits.max_file_bytes}"
+        )
+    return status.st_size
+
+
+def _container(name: str, head: bytes) -> InputContainer:
+    try:
+        return av.open(name, "r", options=OPEN_OPTIONS, metadata_errors="replace")
+    except MemoryError:
+        raise
+    except av.error.FFmpegError as exc:  # among them EINVAL: the demuxer is not in the list
+        if looks_like_audio(head):
+            raise error(ErrorCode.AUDIO_CORRUPT, f"the file's header cannot be read: {exc.strerror}") from exc
+        raise error(ErrorCode.UNSUPPORTED_FORMAT, "the file's content is not of an accepted audio format") from exc
+
+
+def _source(container: InputContainer, descriptor: int, size: int, limits: Limits) -> Source:
+    word = CONTAINERS[container.format.name]
+    stream = _best_stream(container, word)
+    context = stream.codec_context
+    if not 1 <= stream.channels <= MAX_CHANNELS:
+        raise error(ErrorCode.UNSUPPORTED_FORMAT, f"the file has {stream.channels} channels, over {MAX_CHANNELS}")
+    if not stream.sample_rate:
+        raise error(ErrorCode.AUDIO_CORRUPT, "the header gives no sample rate")
+    if word == "ogg" and ogg_is_cut_off(descriptor, size):
+        raise error(ErrorCode.AUDIO_CORRUPT, "the file is cut off: its last ogg page is not complete")
+    duration = _duration(container, stream)
+    stated = _stated(container, stream, descriptor, size)
+    if stated is not None and stated > limits.max_audio_sec + PADDING_SEC:
+        raise too_long(stated, limits)
+    info = AudioInfo(
+        format=word,
+        codec=context.name,
+        duration_sec=duration or 0.0,
+        sample_rate=stream.sample_rate,
+        channels=stream.channels,
+        size_bytes=size,
+        bitrate=round(8 * size / duration) if duration else None,
+    )
+    return Source(container, stream, info, stated)
+
+
+def _best_stream(container: InputContainer, word: str) -> AudioStream:
+    stream = container.streams.best("audio")
+    if stream is None:
+        if _has_video(container):
+            raise error(ErrorCode.UNSUPPORTED_FORMAT, f"the {word} file holds pictures and no sound")
+        raise error(ErrorCode.AUDIO_EMPTY, f"the {word} file has no audio track")
+    context = stream.codec_context
+    if context is None or context.name not in CODECS:
+        name = "an unknown codec" if context is None else f"the codec {context.name}"
+        raise error(ErrorCode.UNSUPPORTED_FORMAT, f"the {word} file's audio is in {name}, which is not accepted")
+    assert isinstance(stream, AudioStream)
+    return stream
+
+
+def _has_video(container: InputContainer) -> bool:
+    """Whether there are moving pictures; a cover is none."""
+    return any(not video.disposition & av.stream.Disposition.attached_pic for video in container.streams.video)
+
+
+def _stated(container: InputContainer, stream: AudioStream, descriptor: int, size: int) -> float | None:
+    """Seconds that the file itself states."""
+    word, duration = CONTAINERS[container.format.name], _duration(container, stream)
+    if word == "aac" or (word == "mp3" and not mp3_states_length(descriptor)):
+        return None
+    if word == "wav":  # FFmpeg believes the file's size rather than its header
+        return wav_stated_sec(descriptor, size) if stream.codec_context.name.startswith("pcm_") else None
+    if word == "webm" and (stream.duration is not None or _has_video(container)):
+        return None  # it states one length for all; where a stream has its own, FFmpeg has guessed
+    return duration
+
+
+def _duration(container: InputContainer, stream: AudioStream) -> float | None:
+    """Seconds that FFmpeg knows or guesses."""
+    if stream.duration is not None and stream.time_base is not None:
+        return max(0.0, float(stream.duration * stream.time_base))
+    if container.duration is not None:
+        return max(0.0, container.duration / av.time_base)
+    return None
