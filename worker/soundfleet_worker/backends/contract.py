@@ -6,17 +6,22 @@ What the engine promises
   * ``begin`` is called only while ``memory_of`` of all active runs fits the budget and ``len(runs) < max_runs``.
   * Between two ``step`` calls runs may join (``begin``) and leave (``finish`` or ``discard``).
   * Every run that was begun is ended exactly once, by ``finish`` (only when ``done``) or by ``discard``.
+  * ``step`` is never given a run that is done.
 
 What a backend promises
-  * ``step`` advances every given run by at least one unit, in as few launches as it can, and returns soon: a cancel
-    and a time limit act between steps.
+  * ``step`` makes one launch over the given runs and returns soon: a cancel and a time limit act between steps. When
+    they do not all fit the launch, the others come first in the next: no run waits for ever.
   * ``current_step`` never falls and never exceeds ``total_steps``; ``done`` becomes true and stays so.
   * The same request gives the same samples, alone or among others: randomness comes from the run's own generator.
-  * On out-of-memory the exception is let out (``MemoryError`` or ``torch.OutOfMemoryError``) with every run as it was
-    before the call: the engine empties the caches, halves the batch and calls again.
+  * Whatever ``step`` raises, every run is as it was before the call, or further: it may be stepped again.
+  * On out-of-memory the exception is let out (``MemoryError`` or ``torch.OutOfMemoryError``): the engine empties the
+    caches, asks the model to ``shrink`` or else halves the number of runs, and calls again.
+  * ``finish`` and ``discard`` free the run, whatever they raise.
   * A ``SoundfleetError`` ends the run (or, from ``load``, the model) with that error. Anything else is
-    MODEL_INFERENCE_FAILED (or MODEL_LOAD_FAILED).
-  * It does no network and no output of its own; models come from a directory or the hub's cache.
+    MODEL_INFERENCE_FAILED (or MODEL_LOAD_FAILED). When ``step`` raises over several runs, the engine steps each by
+    itself to find the one to blame.
+  * It does no output of its own and no network but for a download in ``load`` that it reports, and never when
+    ``ModelSource.offline`` is set.
 """
 
 from __future__ import annotations
@@ -37,6 +42,16 @@ Report = Callable[[BackendStatus, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where the project's own backends look for the files of their models."""
+
+    model_dir: Path | None = None
+    """The operator's directory of models; the hub's cache is the other place."""
+    offline: bool = False
+    """Never ask a model hub."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineJob:
     """What a run is begun from."""
 
@@ -54,6 +69,7 @@ class Output:
     """What a run made: float32 arrays of shape (channels, samples) by name (``track``, or stems)."""
 
     audio: Mapping[str, np.ndarray]
+    """An array that is memory-mapped from ``<name>.npy`` in the run's scratch is not written once more."""
     sample_rate: int
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """The effective parameters, as they acted."""
@@ -91,7 +107,11 @@ class Model(ABC):
 
     @abstractmethod
     def step(self, runs: Sequence[Run]) -> None:
-        """Advance every given run by one unit."""
+        """Advance the given runs by one launch; only runs that are not done are given."""
+
+    def shrink(self) -> bool:
+        """Make later launches smaller, for good; False when they cannot be, and fewer runs are the only help."""
+        return False
 
     @abstractmethod
     def finish(self, run: Run) -> Output:

@@ -10,7 +10,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from soundfleet_schemas import Backend, ErrorInfo, JobRequest, Stage
+from soundfleet_schemas import Backend, BackendSpec, ErrorInfo, JobRequest, Stage
+
+EXIT_POISONED = 76
+"""Exit status after ``Failed(poisoned=True)``: the device context is broken, a new process may be well."""
+EXIT_ORPHANED = 77
+"""Exit status when the supervisor's end of the socket closed."""
+EXIT_REFUSED = 78
+"""Exit status when the configuration is wrong: stderr's last line says why, and a new process would fare no better."""
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -43,6 +50,8 @@ class Ready(_Message, frozen=True, kw_only=True):
 
     device: str
     backends: tuple[Backend, ...]
+    specs: tuple[BackendSpec, ...] = ()
+    """What validation needs to know of the same backends, foreign ones included."""
 
 
 class Progress(_Message, frozen=True, kw_only=True):

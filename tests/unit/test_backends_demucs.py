@@ -1,0 +1,246 @@
+"""Separation equals Demucs' own, and does not depend on who else is being separated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the worker extra")
+from demucs.apply import BagOfModels, apply_model  # noqa: E402
+from demucs.demucs import Demucs  # noqa: E402
+from demucs.hdemucs import HDemucs  # noqa: E402
+from demucs.htdemucs import HTDemucs  # noqa: E402
+
+from soundfleet_schemas import CATALOG, STEMS, BackendSpec, SeparationRequest, StemSeparationOptions  # noqa: E402
+from soundfleet_worker.backends.contract import EngineJob, Output  # noqa: E402
+from soundfleet_worker.backends.demucs import DemucsModel, Separation  # noqa: E402
+
+RATE = 8_000
+SPEC: BackendSpec = CATALOG["htdemucs_mini"]
+
+
+def spec_of(segment_sec: float = 1.0) -> BackendSpec:
+    fields = {name: getattr(SPEC, name) for name in SPEC.__struct_fields__}
+    return BackendSpec(**{**fields, "sample_rate": RATE, "segment_sec": segment_sec})
+
+
+def small_htdemucs(seed: int) -> HTDemucs:
+    torch.manual_seed(seed)
+    shape: dict[str, Any] = {"channels": 8, "nfft": 512, "depth": 2, "bottom_channels": 16, "t_layers": 1, "t_heads": 2}
+    return HTDemucs(list(STEMS), samplerate=RATE, segment=1, **shape).eval()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small models gain nothing from more, and lose much on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def bag() -> BagOfModels:
+    """A bag of one small HTDemucs with random weights."""
+    return BagOfModels([small_htdemucs(1)])
+
+
+@pytest.fixture(scope="module")
+def specialists() -> BagOfModels:
+    """A bag with one sub-model per stem, as htdemucs_ft is."""
+    return BagOfModels([small_htdemucs(seed) for seed in range(4)], np.eye(4).tolist())
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    """A mix of shape (2, n) with an offset and uneven loudness."""
+    chance = np.random.default_rng(seed)
+    audio = chance.standard_normal((2, round(seconds * RATE))) * np.array([[0.2], [0.1]]) + 0.01
+    return audio.astype(np.float32)
+
+
+def job_of(audio: np.ndarray, scratch: Path, spec: BackendSpec, **options: Any) -> EngineJob:
+    scratch.mkdir(parents=True, exist_ok=True)
+    np.save(scratch / "mix.npy", audio)
+    request = SeparationRequest(source="s3://b/k", options=StemSeparationOptions(model=spec.backend, **options))
+    return EngineJob("job", request, spec, scratch / "mix.npy", scratch)
+
+
+def estimates(model: DemucsModel, jobs: Sequence[EngineJob]) -> list[dict[str, np.ndarray]]:
+    """Separate all jobs at once and return what the models said, before the sum rule."""
+    runs = [model.begin(job) for job in jobs]
+    while going := [run for run in runs if not run.done]:
+        model.step(going)
+    taken = []
+    for run in runs:
+        assert isinstance(run, Separation)
+        taken.append(run.sums.take(run.mix.mean, run.mix.std))
+    return taken
+
+
+def separate(model: DemucsModel, job: EngineJob) -> Output:
+    run = model.begin(job)
+    while not run.done:
+        model.step([run])
+    return model.finish(run)
+
+
+def demucs_says(bag: BagOfModels, audio: np.ndarray, **how: Any) -> dict[str, np.ndarray]:
+    """What Demucs' own ``Separator`` gives."""
+    mix = torch.from_numpy(audio)
+    mono = mix.mean(0)
+    mean, std = mono.mean(), mono.std() + 1e-8
+    out = apply_model(bag, ((mix - mean) / std)[None], split=True, **how)[0] * std + mean
+    return dict(zip(STEMS, out.numpy(), strict=True))
+
+
+def assert_close(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    assert list(ours) == list(theirs)
+    for stem, audio in ours.items():
+        np.testing.assert_allclose(audio, theirs[stem], atol=1e-5, err_msg=stem)
+
+
+@pytest.mark.parametrize("slots", [1, 3, 8])
+@pytest.mark.parametrize(("seconds", "overlap"), [(3.3, 0.25), (0.4, 0.25), (2.0, 0.1), (1.5, 0.8), (2.5, 0.0)])
+def test_it_equals_apply_model(bag: BagOfModels, tmp_path: Path, slots: int, seconds: float, overlap: float) -> None:
+    """Whatever the batch size, the overlap and the length, shorter than a segment too."""
+    audio = noise(seconds)
+    job = job_of(audio, tmp_path, spec_of(), overlap_duration=overlap, shifts=0)
+    [ours] = estimates(DemucsModel(spec_of(), bag, "cpu", slots), [job])
+    assert_close(ours, demucs_says(bag, audio, shifts=0, overlap=overlap))
+
+
+@pytest.mark.parametrize("segment_sec", [0.33, 0.75])
+def test_it_equals_apply_model_with_shorter_segments(bag: BagOfModels, tmp_path: Path, segment_sec: float) -> None:
+    """HTDemucs pads a segment shorter than it was trained on."""
+    audio = noise(2.2)
+    job = job_of(audio, tmp_path, spec_of(), segment_duration=segment_sec, overlap_duration=segment_sec / 4, shifts=0)
+    [ours] = estimates(DemucsModel(spec_of(), bag, "cpu", 2), [job])
+    assert_close(ours, demucs_says(bag, audio, shifts=0, overlap=0.25, segment=segment_sec))
+
+
+def test_it_equals_apply_model_with_shifts(bag: BagOfModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's own generator stands for the global one from which Demucs draws."""
+    audio = noise(1.7)
+    job = job_of(audio, tmp_path, spec_of(), overlap_duration=0.25, shifts=3, seed=5)
+    [ours] = estimates(DemucsModel(spec_of(), bag, "cpu", 2), [job])
+    monkeypatch.setattr("demucs.apply.random", random.Random(5))
+    assert_close(ours, demucs_says(bag, audio, shifts=3, overlap=0.25))
+
+
+def test_it_equals_apply_model_for_a_weighted_bag(tmp_path: Path) -> None:
+    """Sub-models count by their weights, stem by stem."""
+    bag = BagOfModels([small_htdemucs(1), small_htdemucs(2)], [[1, 1, 0, 0.5], [0, 1, 1, 1.5]])
+    audio = noise(2.1)
+    job = job_of(audio, tmp_path, spec_of(), overlap_duration=0.25, shifts=0)
+    [ours] = estimates(DemucsModel(spec_of(), bag, "cpu", 3), [job])
+    assert_close(ours, demucs_says(bag, audio, shifts=0, overlap=0.25))
+
+
+@pytest.mark.parametrize("kind", ["Demucs", "HDemucs"])
+def test_it_equals_apply_model_for_the_older_classes(kind: str, tmp_path: Path) -> None:
+    """The time-domain and the hybrid model see windows of other lengths than HTDemucs."""
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"channels": 8, "samplerate": RATE, "segment": 1}
+    model = Demucs(list(STEMS), depth=3, lstm_layers=0, **shape) if kind == "Demucs" else HDemucs(list(STEMS), **shape)
+    bag = BagOfModels([model.eval()])
+    audio = noise(2.3)
+    job = job_of(audio, tmp_path, spec_of(), overlap_duration=0.25, shifts=0)
+    [ours] = estimates(DemucsModel(spec_of(), bag, "cpu", 2), [job])
+    assert_close(ours, demucs_says(bag, audio, shifts=0, overlap=0.25))
+
+
+@pytest.mark.parametrize("slots", [1, 3, 8])
+def test_company_changes_nothing(bag: BagOfModels, tmp_path: Path, slots: int) -> None:
+    """Bit for bit the same samples alone and among two others, because a launch always has the same shape."""
+    model = DemucsModel(spec_of(), bag, "cpu", slots)
+    jobs = [
+        job_of(noise(seconds, seed), tmp_path / str(seed), spec_of(), shifts=1, seed=seed)
+        for seed, seconds in enumerate((3.1, 0.3, 2.0))
+    ]
+    alone = [{stem: audio.copy() for stem, audio in estimates(model, [job])[0].items()} for job in jobs]
+    together = estimates(model, jobs)
+    for one, other in zip(alone, together, strict=True):
+        for stem in STEMS:
+            assert np.array_equal(one[stem], other[stem])
+
+
+def test_a_launch_is_shared_fairly(bag: BagOfModels, tmp_path: Path) -> None:
+    """With fewer slots than runs, no run is ever two windows ahead of another."""
+    model = DemucsModel(spec_of(), bag, "cpu", 2)
+    runs = [model.begin(job_of(noise(3.0), tmp_path / str(i), spec_of(), shifts=0)) for i in range(5)]
+    while not any(run.done for run in runs):
+        model.step(runs)
+        steps = [run.current_step for run in runs]
+        assert max(steps) - min(steps) <= 1
+
+
+def test_the_stems_add_up_to_the_mix(bag: BagOfModels, tmp_path: Path) -> None:
+    """The residual is shared out, so that nothing of the song is lost."""
+    audio = noise(2.0)
+    output = separate(DemucsModel(spec_of(), bag, "cpu"), job_of(audio, tmp_path, spec_of()))
+    np.testing.assert_allclose(sum(output.audio.values()), audio, atol=1e-6)
+    assert output.parameters["residual"] == "shared"
+
+
+def test_karaoke_is_the_mix_without_the_vocals(bag: BagOfModels, tmp_path: Path) -> None:
+    """And the same as the other stems together."""
+    audio, model = noise(2.0), DemucsModel(spec_of(), bag, "cpu")
+    stems = separate(model, job_of(audio, tmp_path / "stems", spec_of())).audio
+    karaoke = separate(model, job_of(audio, tmp_path / "karaoke", spec_of(), remove_vocals=True)).audio
+    assert list(karaoke) == ["instrumental"]
+    np.testing.assert_allclose(karaoke["instrumental"], stems["drums"] + stems["bass"] + stems["other"], atol=1e-6)
+
+
+def test_a_subset_is_the_same_stems(bag: BagOfModels, tmp_path: Path) -> None:
+    """Asking for two stems gives what asking for all gives of them, and leaves no others in scratch."""
+    audio, model = noise(2.0), DemucsModel(spec_of(), bag, "cpu")
+    stems = separate(model, job_of(audio, tmp_path / "all", spec_of())).audio
+    some = separate(model, job_of(audio, tmp_path / "some", spec_of(), stems=("vocals", "bass"))).audio
+    assert list(some) == ["bass", "vocals"]
+    assert all(np.array_equal(some[stem], stems[stem]) for stem in some)
+    assert sorted(path.name for path in (tmp_path / "some").iterdir()) == ["bass.npy", "mix.npy", "vocals.npy"]
+
+
+def test_normalising_keeps_the_balance(bag: BagOfModels, tmp_path: Path) -> None:
+    """One gain for all stems brings the loudest peak to -1 dBFS."""
+    audio, model = noise(2.0), DemucsModel(spec_of(), bag, "cpu")
+    stems = separate(model, job_of(audio, tmp_path / "plain", spec_of())).audio
+    output = separate(model, job_of(audio, tmp_path / "loud", spec_of(), normalize=True))
+    assert max(np.abs(stem).max() for stem in output.audio.values()) == pytest.approx(10 ** (-1 / 20), rel=1e-5)
+    for stem in STEMS:
+        np.testing.assert_allclose(output.audio[stem], stems[stem] * output.parameters["gain"], rtol=1e-5)
+
+
+def test_silence_gives_silence(bag: BagOfModels, tmp_path: Path) -> None:
+    """No division by zero, and no gain for nothing."""
+    output = separate(
+        DemucsModel(spec_of(), bag, "cpu"),
+        job_of(np.zeros((2, RATE), dtype=np.float32), tmp_path, spec_of(), normalize=True),
+    )
+    assert all(np.abs(stem).max() < 1e-5 for stem in output.audio.values())
+
+
+def test_one_stem_of_a_bag_of_specialists_costs_one_of_them(specialists: BagOfModels, tmp_path: Path) -> None:
+    """Sub-models that do not count for what is wanted are not run."""
+    model = DemucsModel(spec_of(), specialists, "cpu")
+    audio = noise(2.0)
+    every = model.begin(job_of(audio, tmp_path / "all", spec_of()))
+    job = job_of(audio, tmp_path / "one", spec_of(), stems=("bass",), shifts=0)
+    one = model.begin(job)
+    assert one.total_steps == every.total_steps // 4 or one.total_steps * 4 < every.total_steps
+    output = separate(model, replace(job, scratch=tmp_path / "one"))
+    want = demucs_says(BagOfModels([specialists.models[1]]), audio, shifts=0, overlap=0.25)["bass"]
+    np.testing.assert_allclose(output.audio["bass"], want, atol=1e-5)
+    assert output.parameters["residual"].startswith("left out")
+
+
+def test_memory_that_runs_out_halves_the_launch(bag: BagOfModels) -> None:
+    """Down to a single window; then only fewer runs can help."""
+    model = DemucsModel(spec_of(), bag, "cpu", 4)
+    assert [model.shrink(), model.shrink(), model.shrink()] == [True, True, False]

@@ -1,0 +1,261 @@
+"""Models are found and loaded from folders in Demucs' layouts, and never from anywhere else."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the worker extra")
+from demucs.htdemucs import HTDemucs  # noqa: E402
+from demucs.states import save_with_checksum  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+from soundfleet_schemas import (  # noqa: E402
+    CATALOG,
+    STEMS,
+    BackendStatus,
+    ErrorCode,
+    SeparationRequest,
+    SoundfleetError,
+    StemSeparationOptions,
+)
+from soundfleet_worker.backends.contract import EngineJob, ModelSource  # noqa: E402
+from soundfleet_worker.backends.demucs import DemucsFactory  # noqa: E402
+from soundfleet_worker.separation.files import Found, Missing, find  # noqa: E402
+from soundfleet_worker.separation.loading import load, pull  # noqa: E402
+
+SHAPE: dict[str, Any] = {"channels": 8, "nfft": 512, "depth": 2, "bottom_channels": 16, "t_layers": 1, "t_heads": 2}
+HTDEMUCS = CATALOG["htdemucs"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small models gain nothing from more, and lose much on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the model hub."""
+    cache = tmp_path / "hub"
+    for module in ("huggingface_hub.constants", "huggingface_hub.file_download"):
+        for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+            monkeypatch.setattr(f"{module}.{name}", str(cache), raising=False)
+    return cache
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Collects the addresses that anything wants to connect to, and refuses."""
+    asked: list[object] = []
+
+    def refuse(_socket: socket.socket, address: object) -> None:
+        asked.append(address)
+        raise OSError("the network is away")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_a, **_k: refuse(None, host))  # type: ignore[arg-type]
+    return asked
+
+
+def network(**changes: Any) -> HTDemucs:
+    torch.manual_seed(0)
+    return HTDemucs(**{"sources": list(STEMS), "samplerate": 44_100, "segment": 8, **SHAPE, **changes})
+
+
+def write_pickled(folder: Path, model: HTDemucs, name: str = "htdemucs", signature: str = "955717e8") -> Path:
+    """Write a model as Demucs' own local repositories have it: pickle with checksum, and the bag's yaml."""
+    folder.mkdir(exist_ok=True)
+    args, kwargs = model._init_args_kwargs
+    package = {"klass": type(model), "args": args, "kwargs": kwargs, "state": model.state_dict()}
+    save_with_checksum(package, folder / f"{signature}.th")
+    (folder / f"{name}.yaml").write_text(f"models: ['{signature}']\n")
+    return next(folder.glob(f"{signature}-*.th"))
+
+
+def write_safetensors(folder: Path, model: HTDemucs, name: str = "htdemucs", signature: str = "955717e8") -> Path:
+    """Write a model as Demucs' repositories on the hub have it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _args, kwargs = model._init_args_kwargs
+    metadata = {"klass": "demucs.htdemucs.HTDemucs", "args": "[]", "kwargs": json.dumps(kwargs)}
+    save_file(
+        {key: value.contiguous() for key, value in model.state_dict().items()},
+        folder / f"{signature}.safetensors",
+        metadata,
+    )
+    (folder / f"{name}.yaml").write_text(f"models: ['{signature}']\n")
+    return folder / f"{signature}.safetensors"
+
+
+Write = Callable[..., Path]
+
+
+@pytest.mark.parametrize("write", [write_pickled, write_safetensors])
+def test_a_model_in_the_operators_folder_is_used(tmp_path: Path, write: Write, no_network: list[object]) -> None:
+    """In either layout, and nobody is asked."""
+    model = network()
+    write(tmp_path / "models", model)
+    source = ModelSource(tmp_path / "models")
+    assert DemucsFactory(HTDEMUCS, source).status() == (BackendStatus.Ready, None)
+    bag = load(HTDEMUCS, source)
+    assert torch.equal(bag.models[0].encoder[0].conv.weight, model.encoder[0].conv.weight)
+    assert not bag.models[0].training
+    assert no_network == []
+
+
+def test_a_single_model_without_a_bag_is_a_bag_of_one(tmp_path: Path) -> None:
+    """A ``.th`` file may carry the model's name itself."""
+    path = write_pickled(tmp_path / "models", network())
+    path.rename(path.with_name("htdemucs.th"))
+    (tmp_path / "models" / "htdemucs.yaml").unlink()
+    assert len(load(HTDEMUCS, ModelSource(tmp_path / "models")).models) == 1
+
+
+def test_a_model_in_the_hubs_cache_is_used(hub_cache: Path, no_network: list[object]) -> None:
+    """Without asking the hub whether there is a newer one."""
+    repository = hub_cache / "models--adefossez--HTDemucs"
+    write_safetensors(repository / "snapshots" / "abc", network())
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    assert isinstance(find("htdemucs", ModelSource()), Found)
+    load(HTDEMUCS, ModelSource())
+    assert no_network == []
+
+
+def test_nothing_anywhere_says_what_to_do(no_network: list[object], tmp_path: Path) -> None:
+    """The status, and the error of a load, which asks nobody."""
+    status, reason = DemucsFactory(HTDEMUCS, ModelSource()).status()
+    assert status is BackendStatus.NotInstalled
+    assert reason is not None
+    assert "soundfleet backends pull htdemucs" in reason
+    for source in (ModelSource(), ModelSource(tmp_path), ModelSource(tmp_path / "nowhere", offline=True)):
+        with pytest.raises(SoundfleetError) as caught:
+            load(HTDEMUCS, source)
+        assert caught.value.code == ErrorCode.BACKEND_NOT_READY
+    assert no_network == []
+
+
+@pytest.mark.parametrize("write", [write_pickled, write_safetensors])
+def test_missing_weights_are_named(tmp_path: Path, write: Write) -> None:
+    """The folder and the signature are in the reason."""
+    write(tmp_path / "models", network()).unlink()
+    found = find("htdemucs", ModelSource(tmp_path / "models"))
+    assert isinstance(found, Missing)
+    assert "955717e8" in found.reason
+    assert str(tmp_path / "models") in found.reason
+
+
+@pytest.mark.parametrize("write", [write_pickled, write_safetensors])
+@pytest.mark.parametrize("damage", ["cut", "scrambled", "empty"])
+def test_damaged_weights_fail_to_load(tmp_path: Path, write: Write, damage: str) -> None:
+    """With what to do about it."""
+    path = write(tmp_path / "models", network())
+    raw = path.read_bytes()
+    path.write_bytes(
+        {"cut": raw[: len(raw) // 2], "scrambled": raw[:100] + bytes(len(raw) - 100), "empty": b""}[damage]
+    )
+    with pytest.raises(SoundfleetError) as caught:
+        load(HTDEMUCS, ModelSource(tmp_path / "models"))
+    assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
+    assert "soundfleet backends pull htdemucs" in caught.value.info.action
+    assert str(tmp_path / "models") in caught.value.info.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sources": ["drums", "vocals"]}, "stems drums,vocals"),
+        ({"samplerate": 16_000}, "16000 Hz"),
+        ({"audio_channels": 1}, "1 channels"),
+        ({"segment": 2}, "2 s at most"),
+    ],
+)
+def test_a_model_of_another_shape_fails_to_load(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    """It would give stems under wrong names, or at a wrong pitch."""
+    write_safetensors(tmp_path / "models", network(**changes))
+    with pytest.raises(SoundfleetError, match=words) as caught:
+        load(HTDEMUCS, ModelSource(tmp_path / "models"))
+    assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
+
+
+def test_weights_of_another_architecture_fail_to_load(tmp_path: Path) -> None:
+    """The tensors do not fit the class that the file names."""
+    path = write_safetensors(tmp_path / "models", network())
+    model = network(channels=16)
+    metadata = {"klass": "demucs.htdemucs.HTDemucs", "args": "[]", "kwargs": json.dumps(network()._init_args_kwargs[1])}
+    save_file(dict(model.state_dict()), path, metadata)
+    with pytest.raises(SoundfleetError, match="size mismatch") as caught:
+        load(HTDEMUCS, ModelSource(tmp_path / "models"))
+    assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
+
+
+@pytest.mark.parametrize("text", ["nothing: here\n", "[", "models: 3\n", "\x00"])
+def test_a_description_that_is_none_fails_to_load(tmp_path: Path, text: str) -> None:
+    """The file is named."""
+    (tmp_path / "htdemucs.yaml").write_text(text)
+    with pytest.raises(SoundfleetError, match=r"htdemucs\.yaml") as caught:
+        load(HTDEMUCS, ModelSource(tmp_path))
+    assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
+
+
+@pytest.mark.skipif(importlib.util.find_spec("diffq") is not None, reason="diffq is installed")
+def test_quantised_models_name_the_library_that_they_need() -> None:
+    """Demucs itself would exit the process."""
+    status, reason = DemucsFactory(CATALOG["mdx_extra_q"], ModelSource()).status()
+    assert (status, reason) == (BackendStatus.NotInstalled, "quantised models need diffq: pip install diffq")
+
+
+def test_pulling_offline_or_without_a_network_says_so(
+    no_network: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only the hub is asked, never Demucs' second host."""
+    with pytest.raises(SoundfleetError, match="SOUNDFLEET_OFFLINE"):
+        pull("htdemucs", ModelSource(offline=True))
+    assert no_network == []
+    monkeypatch.setattr("time.sleep", lambda _sec: None)  # the hub's client waits between its attempts
+    with pytest.raises(SoundfleetError, match=r"huggingface\.co/adefossez/HTDemucs") as caught:
+        pull("htdemucs", ModelSource())
+    assert caught.value.code == ErrorCode.BACKEND_NOT_READY
+    assert {str(address) for address in no_network} == {"huggingface.co"}
+    with pytest.raises(SoundfleetError) as unknown:
+        pull("htdemucs_mini", ModelSource())
+    assert unknown.value.code == ErrorCode.INVALID_MODEL
+
+
+def test_a_published_model_separates_by_the_same_path(tmp_path: Path) -> None:
+    """A checkpoint with htdemucs' own numbers, but for its width, in its own layout: one segment of 7.8 seconds."""
+    write_pickled(
+        tmp_path / "models",
+        HTDemucs(
+            sources=list(STEMS),
+            channels=8,
+            bottom_channels=64,
+            t_layers=1,
+            dconv_mode=3,
+            samplerate=44_100,
+            segment=7.8,
+        ),
+    )
+    audio = (0.1 * np.random.default_rng(0).standard_normal((2, 3 * 44_100))).astype(np.float32)
+    np.save(tmp_path / "mix.npy", audio)
+    model = DemucsFactory(HTDEMUCS, ModelSource(tmp_path / "models")).load("cpu", lambda _status, _percent: None)
+    options = StemSeparationOptions(model="htdemucs", shifts=0)
+    job = EngineJob(
+        "job", SeparationRequest(source="s3://b/k", options=options), HTDEMUCS, tmp_path / "mix.npy", tmp_path
+    )
+    run = model.begin(job)
+    assert run.total_steps == 1
+    model.step([run])
+    stems = model.finish(run).audio
+    assert list(stems) == list(STEMS)
+    np.testing.assert_allclose(sum(stems.values()), audio, atol=1e-6)

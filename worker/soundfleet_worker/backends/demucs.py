@@ -1,0 +1,208 @@
+"""The Demucs backends: separation in batches of windows gathered from all runs.
+
+A launch is ``slots`` windows of one sub-model, always of the same size: an empty slot is silence. So the kernels, and
+with them the samples of a run, do not depend on which other runs take part.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from soundfleet_schemas import (
+    INSTRUMENTAL,
+    BackendSpec,
+    BackendStatus,
+    SeparationPlan,
+    SeparationRequest,
+    plan_separation,
+)
+
+from ..separation.files import Found, find
+from .contract import BackendFactory, EngineJob, Model, ModelSource, Output, Report, Run
+
+if TYPE_CHECKING:
+    import torch
+    from demucs.apply import BagOfModels
+
+    from ..separation.accumulator import Accumulator
+    from ..separation.mix import Mix
+    from ..separation.windows import Window, Windows
+
+SLOTS = {"cpu": 1, "cuda": 8}
+"""Windows per launch: on a CPU more only use more memory, a GPU is filled by several."""
+MODULES = ("torch", "demucs", "numpy", "yaml")
+
+
+class DemucsFactory(BackendFactory):
+    """One Demucs model of the catalogue."""
+
+    def __init__(self, spec: BackendSpec, source: ModelSource) -> None:
+        self.spec = spec
+        self._source = source
+
+    def status(self) -> tuple[BackendStatus, str | None]:
+        """Ready when the libraries and the model's files are here."""
+        if missing := [name for name in MODULES if importlib.util.find_spec(name) is None]:
+            return BackendStatus.NotInstalled, f"{', '.join(missing)} is missing: pip install 'soundfleet[worker]'"
+        found = find(self.spec.backend, self._source)
+        return (BackendStatus.Ready, None) if isinstance(found, Found) else (BackendStatus.NotInstalled, found.reason)
+
+    def load(self, device: str, report: Report) -> Model:  # noqa: ARG002 - files are here, or status() said so
+        """Load the model; raises BACKEND_NOT_READY or MODEL_LOAD_FAILED."""
+        from ..separation.loading import load
+
+        return DemucsModel(self.spec, load(self.spec, self._source), device)
+
+
+class Separation(Run):
+    """One mix being separated."""
+
+    def __init__(
+        self, job: EngineJob, plan: SeparationPlan, mix: Mix, windows: Windows, blends: torch.Tensor, sums: Accumulator
+    ) -> None:
+        self.job, self.plan, self.mix, self.windows, self.blends, self.sums = job, plan, mix, windows, blends, sums
+        self.total_steps = len(windows)
+        self.served = 0
+
+    @property
+    def done(self) -> bool:
+        return self.current_step >= self.total_steps
+
+
+class DemucsModel(Model):
+    """A loaded bag of Demucs models."""
+
+    max_runs = 8
+
+    def __init__(self, spec: BackendSpec, bag: BagOfModels, device: str, slots: int | None = None) -> None:
+        import torch
+
+        self.spec = spec
+        self.memory_bytes = spec.memory_mb << 20
+        self._device = torch.device(device)
+        self._slots = slots or SLOTS[self._device.type]
+        self._models = [model.to(self._device).eval() for model in bag.models]
+        self._launches = 0
+        self._weights = [[float(weight) for weight in row] for row in bag.weights]
+
+    def memory_of(self, job: EngineJob) -> int:
+        """Every stem and the mix, float32 stereo."""
+        from ..separation.mix import open_mix
+
+        assert job.input_path is not None
+        return (len(self.spec.stems) + 1) * open_mix(job.input_path).nbytes
+
+    def begin(self, job: EngineJob) -> Run:
+        """Lay out the windows and reserve the stems."""
+        import torch
+
+        from ..separation.accumulator import Accumulator
+        from ..separation.mix import Mix
+        from ..separation.windows import Windows, grid
+
+        assert job.input_path is not None
+        plan = plan_separation(cast(SeparationRequest, job.request).options, self.spec)
+        mix = Mix(job.input_path)
+        models = self._needed(plan)
+        layout = grid(plan.segment_sec, plan.overlap, self.spec.sample_rate)
+        windows = Windows(
+            mix.samples, layout, models, plan.shifts, plan.seed, self.spec.sample_rate, self._window_length(plan)
+        )
+        gains = self._gains(models, plan)
+        sums = Accumulator(self.spec.stems, mix.samples, gains, job.scratch, self._device.type)
+        return Separation(job, plan, mix, windows, torch.from_numpy(layout.blends).to(self._device), sums)
+
+    def _needed(self, plan: SeparationPlan) -> tuple[int, ...]:
+        """Which sub-models must run: those that count for a wanted stem, all when every one of them does."""
+        wanted = ("vocals",) if plan.stems == (INSTRUMENTAL,) else plan.stems
+        columns = [self.spec.stems.index(stem) for stem in wanted]
+        return tuple(i for i, row in enumerate(self._weights) if any(row[column] for column in columns))
+
+    def _gains(self, models: Sequence[int], plan: SeparationPlan) -> dict[int, list[float]]:
+        """What one output of each sub-model counts: its weight in the bag over all shifts; 0 for a stem left out."""
+        totals = [sum(column) for column in zip(*self._weights, strict=True)]
+        whole = len(models) == len(self._models)
+        covered = [whole or sum(self._weights[i][k] for i in models) == total for k, total in enumerate(totals)]
+        passes = max(plan.shifts, 1)
+        return {
+            i: [
+                w / total / passes if ok else 0.0
+                for w, total, ok in zip(self._weights[i], totals, covered, strict=True)
+            ]
+            for i in models
+        }
+
+    def _window_length(self, plan: SeparationPlan) -> Callable[[int, int], int]:
+        """Say what a sub-model wants to see of a segment: HTDemucs a fixed length, Demucs one that fits its strides."""
+        from demucs.htdemucs import HTDemucs
+
+        def length(index: int, kept: int) -> int:
+            model: Any = self._models[index]
+            if isinstance(model, HTDemucs):
+                return int(plan.segment_sec * self.spec.sample_rate)
+            return int(model.valid_length(kept)) if hasattr(model, "valid_length") else kept
+
+        return length
+
+    def step(self, runs: Sequence[Run]) -> None:
+        """Separate one launch of windows, gathered from the given runs in turn."""
+        from ..separation.batch import gather
+
+        batch = gather(cast(Sequence[Separation], runs), self._slots)
+        outputs = self._infer(batch)
+        self._launches += 1
+        for (run, window), output in zip(batch, outputs, strict=False):  # slots that were not filled give nothing
+            run.sums.add(window, output, run.blends[window.blend])
+            run.current_step += 1
+            run.served = self._launches
+
+    def _infer(self, batch: Sequence[tuple[Separation, Window]]) -> torch.Tensor:
+        """Return the outputs of one sub-model, (slots, sources, 2, window length)."""
+        import numpy as np
+        import torch
+
+        shape = batch[0][1]
+        inputs = np.zeros((self._slots, 2, shape.length), dtype=np.float32)
+        for slot, (run, window) in enumerate(batch):
+            run.mix.read(window.start, inputs[slot])
+        with torch.inference_mode():
+            outputs: torch.Tensor = self._models[shape.model](torch.from_numpy(inputs).to(self._device))
+        return outputs
+
+    def shrink(self) -> bool:
+        """Halve the slots; other kernels may then round the last bit differently."""
+        if self._slots == 1:
+            return False
+        self._slots //= 2
+        return True
+
+    def finish(self, run: Run) -> Output:
+        """Return the wanted stems, which add up to the mix (see ``separation.stems``)."""
+        from ..separation import stems as rule
+
+        done = cast(Separation, run)
+        plan, mix = done.plan, done.mix
+        audio = done.sums.take(mix.mean, mix.std)
+        whole = len(audio) == len(self.spec.stems)
+        if whole:
+            rule.share_residual(audio, mix.audio)
+        if plan.stems == (INSTRUMENTAL,):
+            audio = rule.take_instrumental(audio, mix.audio)
+        for stem in set(audio) - set(plan.stems):
+            del audio[stem]
+            (done.job.scratch / f"{stem}.npy").unlink(missing_ok=True)
+        gain = rule.normalise(audio) if plan.normalize else 1.0
+        parameters = {
+            **msgspec.to_builtins(plan),
+            "gain": gain,
+            "residual": "shared" if whole else "left out: only the wanted stems were computed",
+        }
+        return Output(audio, self.spec.sample_rate, parameters)
+
+    def close(self) -> None:
+        """Let the models go."""
+        self._models.clear()

@@ -1,0 +1,48 @@
+"""What an engine process is told when it is spawned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from soundfleet_schemas import ErrorCode, error
+
+from ..backends.contract import ModelSource
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of one engine, passed as JSON on its command line."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    threads: int = 0
+    """CPU threads; 0 is one per core."""
+    memory_mb: int = 0
+    """Memory budget for models and runs; 0 is three quarters of the device's."""
+    model_dir: str = ""
+    """Directory of models in Demucs' layout; the hub's cache when empty."""
+    offline: bool = False
+    """Never ask a model hub."""
+    foreign: str = ""
+    """Foreign backends: ``module:factory,...``."""
+    only: tuple[str, ...] = ()
+    """Services to offer, ``kind.backend``; all when empty."""
+    progress_every_sec: float = 0.05
+    """Least time between two progress messages of a run."""
+
+    @property
+    def source(self) -> ModelSource:
+        """Where the project's own backends find their files."""
+        return ModelSource(Path(self.model_dir).expanduser() if self.model_dir else None, self.offline)
+
+
+_DECODER = msgspec.json.Decoder(EngineConfig)
+
+
+def read_config(text: str) -> EngineConfig:
+    """Decode the command line's JSON; INVALID_SETTING names the field that is wrong."""
+    try:
+        return _DECODER.decode(text)
+    except msgspec.DecodeError as exc:
+        raise error(ErrorCode.INVALID_SETTING, f"engine configuration: {exc}") from None

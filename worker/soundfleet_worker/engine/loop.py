@@ -1,0 +1,319 @@
+"""The engine without its process: messages in, messages out, and one ``tick`` that moves everything on by a step.
+
+    admit    waiting runs begin: first come first served per model, models in turn, up to the memory budget
+    step     one launch of one model; models that have runs take turns
+    report   where the runs stand, at most every ``progress_every_sec``
+    collect  what is done is written to scratch and leaves
+
+One thread, no locks: cancel, progress, fairness and out-of-memory are written here once and hold for every model.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from soundfleet_schemas import BackendStatus, ErrorCode, ErrorInfo, Stage, error
+
+from ..backends.contract import BackendFactory, EngineJob
+from .devices import release_memory
+from .faults import Poisoned, describe, is_out_of_memory, is_poison, trace
+from .output import write_output
+from .service import Service, Ticket, survey
+from .shelf import Blocked, Shelf
+from .wire import Cancel, Cancelled, Failed, Finished, FromEngine, Progress, Ready, Shutdown, Start, ToEngine
+
+SLOW_STEP_SEC = 0.05
+"""Before a step that takes longer, a new run's stage is announced; else the report after it is soon enough."""
+
+
+class Engine:
+    """All runs of one device. ``send`` takes a message, ``flush`` makes it leave at once (before a long load)."""
+
+    def __init__(
+        self,
+        factories: Mapping[str, BackendFactory],
+        *,
+        device: str,
+        budget_bytes: int,
+        send: Callable[[FromEngine], None],
+        flush: Callable[[], None] = lambda: None,
+        progress_every_sec: float = 0.05,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.device = device
+        self.stopped = False
+        self._services = {name: survey(factory) for name, factory in factories.items()}
+        self._shelf = Shelf(self._services, device, budget_bytes, clock, self.announce)
+        self._tickets: dict[str, Ticket] = {}
+        self._lobby: deque[Service] = deque()
+        """Services with waiting runs, the next to be served first."""
+        self._blocked = False
+        """Whether the first of the lobby waits for memory; nothing changes that but a run that leaves."""
+        self._turns: deque[Service] = deque()
+        """Services with active runs, the next to step first."""
+        self._send = send
+        self._flush = flush
+        self._progress_every_sec = progress_every_sec
+        self._clock = clock
+
+    def announce(self) -> None:
+        """Send Ready: the first message, and again whenever a status changes."""
+        services = self._services.values()
+        self._send(
+            Ready(
+                device=self.device,
+                backends=tuple(service.entry() for service in services),
+                specs=tuple(service.spec for service in services),
+            )
+        )
+
+    def handle(self, message: ToEngine) -> None:
+        """Take a message of the supervisor; called between two ticks."""
+        match message:
+            case Start():
+                self._enter(message)
+            case Cancel():
+                self._cancel(message.run)
+            case Shutdown():
+                self.stopped = True
+
+    def tick(self) -> bool:
+        """Move on by one step; returns whether there is more to do without a new message."""
+        self._admit()
+        if self._turns:
+            service = self._turns[0]
+            self._turns.rotate(-1)
+            if service.step_sec > SLOW_STEP_SEC:
+                self._flush()
+            group = service.turn()
+            self._step(service, group)
+            self._report(group)
+            self._collect(service, group)
+        return bool(self._tickets)
+
+    def close(self) -> None:
+        """Drop every run and free every model."""
+        for ticket in list(self._tickets.values()):
+            self._leave(ticket, discard=True)
+        for service in self._services.values():
+            self._shelf.evict(service)
+
+    # Entering and leaving
+
+    def _enter(self, start: Start) -> None:
+        if start.run in self._tickets:  # the supervisor's name of a run is unique: a repeated Start is the same run
+            return
+        service = self._services.get(start.backend)
+        if service is None:
+            known = ", ".join(sorted(self._services)) or "none"
+            info = error(ErrorCode.BACKEND_NOT_READY, f"this engine has no {start.backend}; it has {known}").info
+            self._send(Failed(run=start.run, error=info))
+            return
+        job = EngineJob(
+            job_id=start.job_id,
+            request=start.request,
+            spec=service.spec,
+            input_path=Path(start.input_path) if start.input_path else None,
+            scratch=Path(start.scratch),
+        )
+        ticket = self._tickets[start.run] = Ticket(start.run, job, service)
+        service.waiting.append(ticket)
+        if len(service.waiting) == 1:
+            self._lobby.append(service)
+
+    def _cancel(self, name: str) -> None:
+        ticket = self._tickets.get(name)
+        if ticket is None:  # Finished or Failed came first
+            return
+        current, total = ticket.position
+        self._leave(ticket, discard=True)
+        self._send(Cancelled(run=name, current_step=current, total_steps=total))
+
+    def _leave(self, ticket: Ticket, *, discard: bool) -> None:
+        """Forget a ticket; ``discard`` unless its run was already freed by ``finish``."""
+        del self._tickets[ticket.name]
+        self._blocked = False
+        service = ticket.service
+        run, ticket.run = ticket.run, None
+        if run is None:
+            service.waiting.remove(ticket)
+            if not service.waiting:
+                self._lobby.remove(service)
+            return
+        service.active.remove(ticket)
+        service.used_at = self._clock()
+        if not service.active:
+            service.at_once = None
+            self._turns.remove(service)
+        if discard and service.model is not None:
+            try:
+                service.model.discard(run)
+            except Exception as exc:  # any backend's: the run is gone either way, only a broken device matters
+                if is_poison(exc):
+                    raise Poisoned from exc
+
+    def _fail(self, ticket: Ticket, info: ErrorInfo, detail: str = "", *, discard: bool = True) -> None:
+        self._leave(ticket, discard=discard)
+        self._send(Failed(run=ticket.name, error=info, detail=detail))
+
+    # Admit
+
+    def _admit(self) -> None:
+        skipped: list[Service] = []
+        while self._lobby and not self._blocked:
+            service = self._lobby[0]
+            if service.full:
+                skipped.append(self._lobby.popleft())
+                continue
+            try:
+                self._begin(service.waiting[0])
+            except Blocked:  # nothing overtakes a run that waits for memory, or it would wait for ever
+                self._blocked = True
+                break
+            if self._lobby and self._lobby[0] is service:
+                self._lobby.rotate(-1)
+        self._lobby.extendleft(reversed(skipped))
+
+    def _begin(self, ticket: Ticket) -> None:
+        """Move the ticket from waiting to active, or fail it; raises Blocked while others hold the memory."""
+        service, start = ticket.service, self._clock()
+        if service.model is None:
+            if not self._load(ticket):
+                return
+            ticket.load_sec = self._clock() - start
+        model = service.model
+        assert model is not None
+        try:
+            ticket.memory_bytes = model.memory_of(ticket.job)
+            self._shelf.make_room(ticket.memory_bytes, keep=service)
+            run = model.begin(ticket.job)
+        except Blocked:
+            raise
+        except Exception as exc:  # a backend may raise anything; one bad run must not disturb the others
+            self._judge([ticket], exc)
+            if is_out_of_memory(exc) and self._shelf.others_active(ticket):
+                release_memory()
+                raise Blocked from None
+            self._fail(ticket, describe(exc, ErrorCode.MODEL_INFERENCE_FAILED), trace(exc))
+            return
+        service.waiting.popleft()
+        if not service.waiting:
+            self._lobby.remove(service)
+        if not service.active:
+            self._turns.append(service)
+        service.active.append(ticket)
+        ticket.run, ticket.begun_at = run, self._clock()
+        if service.step_sec > SLOW_STEP_SEC:
+            self._progress(ticket, Stage.infer)
+
+    def _load(self, ticket: Ticket) -> bool:
+        """Load the ticket's model; when it cannot be, fail every run that waits for it."""
+        service = ticket.service
+
+        def report(status: BackendStatus, percent: int | None = None) -> None:
+            self._shelf.mark(service, status, percent=percent)
+            self._flush()
+
+        for waiting in service.waiting:
+            self._progress(waiting, Stage.load)
+        try:
+            self._shelf.load(service, report)
+        except Blocked:
+            raise
+        except (Exception, SystemExit) as exc:  # loaders may raise anything; some libraries exit
+            self._judge([ticket], exc)
+            info = describe(exc, ErrorCode.MODEL_LOAD_FAILED)
+            for waiting in list(service.waiting):
+                self._fail(waiting, info, trace(exc))
+            return False
+        finally:
+            self._flush()
+        return True
+
+    # Step
+
+    def _step(self, service: Service, group: list[Ticket]) -> None:
+        model = service.model
+        assert model is not None
+        start = self._clock()
+        try:
+            model.step([ticket.run for ticket in group if ticket.run is not None])
+        except Exception as exc:  # a backend may raise anything; _recover decides whom it concerns
+            self._recover(service, group, exc)
+        service.step_sec = self._clock() - start
+
+    def _recover(self, service: Service, group: list[Ticket], exc: Exception) -> None:
+        """Repeat a failed step smaller, or find the run to blame and fail it."""
+        self._judge(group, exc)
+        model = service.model
+        assert model is not None
+        if is_out_of_memory(exc):
+            release_memory()
+            if model.shrink():
+                return
+            if len(group) > 1:
+                service.at_once = len(group) // 2
+                return
+        if len(group) == 1:
+            self._fail(group[0], describe(exc, ErrorCode.MODEL_INFERENCE_FAILED), trace(exc))
+            return
+        for ticket in group:
+            if ticket.run is not None and not ticket.run.done:
+                self._step(service, [ticket])
+
+    def _judge(self, group: list[Ticket], exc: BaseException) -> None:
+        """Raise Poisoned, after telling of every run in the launch, when the device is broken."""
+        if not is_poison(exc):
+            return
+        info = describe(exc, ErrorCode.DEVICE_FAILED)
+        for ticket in group:
+            self._send(Failed(run=ticket.name, error=info, detail=trace(exc), poisoned=True))
+        raise Poisoned from exc
+
+    # Report and collect
+
+    def _report(self, group: list[Ticket]) -> None:
+        now = self._clock()
+        for ticket in group:
+            run = ticket.run
+            if run is None or run.done or run.current_step == ticket.reported_step:
+                continue
+            if now - ticket.reported_at >= self._progress_every_sec or ticket.reported_step < 0:
+                self._progress(ticket, Stage.infer)
+
+    def _progress(self, ticket: Ticket, stage: Stage) -> None:
+        current, total = ticket.position
+        if stage is Stage.infer:
+            ticket.reported_step, ticket.reported_at = current, self._clock()
+        self._send(Progress(run=ticket.name, stage=stage, current_step=current, total_steps=total))
+
+    def _collect(self, service: Service, group: list[Ticket]) -> None:
+        model = service.model
+        assert model is not None
+        for ticket in group:
+            if ticket.run is None or not ticket.run.done:
+                continue
+            try:
+                output = model.finish(ticket.run)
+                files = write_output(output, ticket.job.scratch)
+            except Exception as exc:  # a backend may raise anything; finish has freed the run
+                self._judge([ticket], exc)
+                self._fail(ticket, describe(exc, ErrorCode.MODEL_INFERENCE_FAILED), trace(exc), discard=False)
+                continue
+            self._leave(ticket, discard=False)
+            self._send(
+                Finished(
+                    run=ticket.name,
+                    outputs=files,
+                    sample_rate=output.sample_rate,
+                    parameters=dict(output.parameters),
+                    warnings=output.warnings,
+                    load_sec=ticket.load_sec,
+                    infer_sec=self._clock() - ticket.begun_at,
+                    peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                )
+            )

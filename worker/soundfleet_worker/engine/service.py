@@ -1,0 +1,95 @@
+"""The nouns of the loop: a ticket is one run as the engine knows it, a service is one backend with its runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from soundfleet_schemas import Backend, BackendSpec, BackendStatus, ErrorCode
+
+from ..backends.contract import BackendFactory, EngineJob, Model, Run
+from .faults import describe
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One run, from Start to its last message."""
+
+    name: str
+    """The supervisor's name of the run."""
+    job: EngineJob
+    service: Service
+    run: Run | None = None
+    memory_bytes: int = 0
+    load_sec: float = 0.0
+    """Seconds that this run waited for the model to load; 0 when it was warm."""
+    begun_at: float = 0.0
+    reported_at: float = 0.0
+    reported_step: int = -1
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """``(current_step, total_steps)``; zeros before the run has begun."""
+        return (self.run.current_step, self.run.total_steps) if self.run else (0, 0)
+
+
+@dataclass(slots=True, eq=False)
+class Service:
+    """One backend of this engine: its factory, its model while it is warm, and its runs."""
+
+    factory: BackendFactory
+    status: BackendStatus
+    message: str | None = None
+    percent: int | None = None
+    model: Model | None = None
+    waiting: deque[Ticket] = field(default_factory=deque)
+    active: deque[Ticket] = field(default_factory=deque)
+    at_once: int | None = None
+    """How many runs one step takes, once memory ran out; None is all."""
+    used_at: float = 0.0
+    step_sec: float = float("inf")
+    """Duration of the last step."""
+
+    @property
+    def spec(self) -> BackendSpec:
+        return self.factory.spec
+
+    @property
+    def name(self) -> str:
+        """``kind.backend``, as lanes and workers name it."""
+        return f"{self.spec.kind}.{self.spec.backend}"
+
+    @property
+    def full(self) -> bool:
+        """Whether the model takes no further run now."""
+        return self.model is not None and len(self.active) >= self.model.max_runs
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the model and its active runs take."""
+        loaded = self.model.memory_bytes if self.model is not None else 0
+        return loaded + sum(ticket.memory_bytes for ticket in self.active)
+
+    def entry(self) -> Backend:
+        """Return the backend as this engine sees it."""
+        backend = Backend.of(self.spec, self.status, self.message)
+        if self.percent is None:
+            return backend
+        fields = {name: getattr(backend, name) for name in backend.__struct_fields__}
+        return Backend(**{**fields, "percent": self.percent})
+
+    def turn(self) -> list[Ticket]:
+        """Return the runs of the next step; when it cannot take all, the others are first in the next turn."""
+        group = list(self.active)
+        if self.at_once is not None and self.at_once < len(group):
+            group = group[: self.at_once]
+            self.active.rotate(-self.at_once)
+        return group
+
+
+def survey(factory: BackendFactory) -> Service:
+    """Return a factory's service with the status that it has before anything is loaded."""
+    try:
+        return Service(factory, *factory.status())
+    except Exception as exc:  # a foreign factory may raise anything: its backend is out of order, the others are not
+        return Service(factory, BackendStatus.Error, str(describe(exc, ErrorCode.MODEL_LOAD_FAILED)))

@@ -1,0 +1,105 @@
+"""The warm models: loaded on demand, kept while memory allows, the least recently used evicted first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from soundfleet_schemas import BackendStatus, ErrorCode, error
+
+from ..backends.contract import Model, Report
+from .devices import MEGABYTE, release_memory
+from .faults import describe, is_out_of_memory
+from .service import Service, Ticket
+
+
+class Blocked(Exception):
+    """There is no room now, but there will be when an active run ends."""
+
+
+class Shelf:
+    """What is loaded on one device, within one memory budget."""
+
+    def __init__(
+        self,
+        services: Mapping[str, Service],
+        device: str,
+        budget_bytes: int,
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+    ) -> None:
+        self._services = services
+        self._device = device
+        self._budget_bytes = budget_bytes
+        self._clock = clock
+        self._changed = changed
+
+    def mark(
+        self, service: Service, status: BackendStatus, message: str | None = None, percent: int | None = None
+    ) -> None:
+        """Set a service's status, and tell when that is news."""
+        before = (service.status, service.message, service.percent)
+        service.status, service.message, service.percent = status, message, percent
+        if before != (status, message, percent):
+            self._changed()
+
+    def load(self, service: Service, report: Report) -> None:
+        """Load a service's model; raises Blocked, or what stands in the way, and the status then says so."""
+        status, reason = service.factory.status()
+        if status is not BackendStatus.Ready:
+            self.mark(service, status, reason)
+            raise error(ErrorCode.BACKEND_NOT_READY, f"{service.name}: {reason or status}")
+        self.make_room(service.spec.memory_mb * MEGABYTE, keep=service)
+        report(BackendStatus.Loading, None)
+        try:
+            service.model = self._load(service, report)
+        except (Exception, SystemExit) as exc:  # re-raised: only the status is settled here
+            self.mark(service, BackendStatus.Error, str(describe(exc, ErrorCode.MODEL_LOAD_FAILED)))
+            raise
+        service.used_at = self._clock()
+        self.mark(service, BackendStatus.Ready)
+
+    def _load(self, service: Service, report: Report) -> Model:
+        try:
+            return service.factory.load(self._device, report)
+        except Exception as exc:  # only to try once more with all the memory that can be had
+            if not is_out_of_memory(exc):
+                raise
+        for other in self._idle():
+            self.evict(other)
+        release_memory()
+        return service.factory.load(self._device, report)
+
+    def make_room(self, need_bytes: int, keep: Service) -> None:
+        """Evict idle models until ``need_bytes`` fit; raises Blocked, or OUT_OF_MEMORY when nothing else is active."""
+        while self._used() + need_bytes > self._budget_bytes:
+            idle = [service for service in self._idle() if service is not keep]
+            if idle:
+                self.evict(min(idle, key=lambda service: service.used_at))
+            elif any(service.active for service in self._services.values()):
+                raise Blocked
+            else:
+                need, budget = (n / MEGABYTE for n in (self._used() + need_bytes, self._budget_bytes))
+                raise error(
+                    ErrorCode.OUT_OF_MEMORY,
+                    f"{keep.name} needs {need:,.0f} MB for this run, the budget is {budget:,.0f} MB",
+                    "Use a shorter input or a smaller model, or raise SOUNDFLEET_MEMORY_MB.",
+                )
+
+    def evict(self, service: Service) -> None:
+        """Free the model of a service that has no active runs."""
+        model, service.model = service.model, None
+        if model is None:
+            return
+        model.close()
+        del model
+        release_memory()
+
+    def others_active(self, ticket: Ticket) -> bool:
+        """Whether any run but this one is on the device."""
+        return any(other is not ticket for service in self._services.values() for other in service.active)
+
+    def _idle(self) -> list[Service]:
+        return [s for s in self._services.values() if s.model is not None and not s.active]
+
+    def _used(self) -> int:
+        return sum(service.memory_bytes for service in self._services.values())
