@@ -1,0 +1,22 @@
+"""Fixtures of the acceptance room: a client of the fleet, and real workers to serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.fleet import Fleet
+from tests.slow import SPEC
+from tests.stacks import Stack
+from tests.workers import workers
+
+from soundfleet_producer.client import Producer
+from soundfleet_schemas import encode
+
+
+@pytest.fixture
+def fleet(stack: Stack) -> Iterator[Fleet]:
+    """A client and a starter of workers in the test's corner of the stack; nothing pends when the test is over."""
+    stack.redis.hset(stack.keys.backends, SPEC.backend, encode(SPEC))
+    with Producer(stack.settings, stack.storage) as producer, workers(stack) as start:
+        yield Fleet(stack, producer, start)

@@ -1,0 +1,119 @@
+"""The worker's process: builds its parts, listens to signals, and returns an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from soundfleet_producer.connections import aconnect
+from soundfleet_producer.settings import Settings
+from soundfleet_producer.storage import Storage
+from soundfleet_schemas import Keys, SoundfleetError
+
+from .engine.config import EngineConfig
+from .logging import Event, Log, configure, get_log
+from .supervisor.batcher import Batcher
+from .supervisor.cache import Cache
+from .supervisor.engine_process import Command
+from .supervisor.keeper import Keeper
+from .supervisor.meter import CpuMeter
+from .supervisor.pace import Pace
+from .supervisor.scratch import Scratch
+from .supervisor.tools import Tools
+from .supervisor.worker import Worker, name_worker
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+MOST_STEMS = 7
+"""The input and six stems: the most audio that a run holds in scratch."""
+
+
+def run(settings: Settings) -> int:
+    """Run one worker until SIGTERM or SIGINT, and return the process's exit code: 0 after a drain.
+
+    A second signal hands the running jobs back at once. Raises INVALID_SETTING.
+    """
+    configure(settings)
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    worker_id = name_worker()
+    log = get_log(worker=worker_id)
+    scratch = Scratch(settings.scratch_dir, _room_bytes(settings))
+    if removed := scratch.sweep():
+        log.warning(Event.swept, directories=removed)
+    async with AsyncExitStack() as parts:
+        tools = _tools(settings, log, parts)
+        worker = Worker(worker_id, settings, tools, scratch, log)
+        drain, hurry = _signals()
+        try:
+            await worker.run(drain, hurry)
+        except SoundfleetError as exc:
+            log.error(Event.engine_failed, error=str(exc))
+            return EXIT_FAILED
+    return EXIT_OK
+
+
+def _tools(settings: Settings, log: Log, parts: AsyncExitStack) -> Tools:
+    keys = Keys(settings.namespace)
+    redis = aconnect(settings.redis_url)
+    parts.push_async_callback(redis.aclose)
+    batcher, cache = Batcher(redis), Cache(redis, keys)
+    parts.push_async_callback(batcher.close)
+    parts.push_async_callback(cache.close)
+    storage = Storage.from_settings(settings)
+    parts.callback(storage.close)
+    keeper = Keeper(_engine_command(settings), log)
+    cores = os.cpu_count() or 1
+    return Tools(
+        settings=settings,
+        keys=keys,
+        redis=redis,
+        batcher=batcher,
+        cache=cache,
+        storage=storage,
+        keeper=keeper,
+        preparers=parts.enter_context(ThreadPoolExecutor(min(8, settings.slots), "prepare")),
+        deliverers=parts.enter_context(ThreadPoolExecutor(min(16, 2 * cores + 2), "deliver")),
+        decoding=asyncio.Semaphore(cores),
+        pace=Pace(),
+        meter=CpuMeter(lambda: keeper.pid),
+    )
+
+
+def _engine_command(settings: Settings) -> Command:
+    config = EngineConfig(
+        device=settings.device,
+        threads=settings.threads,
+        memory_mb=settings.memory_mb,
+        model_dir=settings.model_dir,
+        offline=settings.offline,
+        foreign=settings.backends,
+        only=tuple(service for part in settings.only.split(",") if (service := part.strip())),
+    )
+    document = msgspec.json.encode(config).decode()
+    return lambda fd: [sys.executable, "-m", "soundfleet_worker.engine", "--fd", str(fd), "--config", document]
+
+
+def _room_bytes(settings: Settings) -> int:
+    """What the longest song that is accepted takes in scratch: float32, two channels, 48 kHz."""
+    return round(settings.limits.max_audio_sec * 48_000 * 2 * 4 * MOST_STEMS)
+
+
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Two events: the first SIGTERM or SIGINT drains, the second makes haste."""
+    drain, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if drain.is_set() else drain).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return drain, hurry

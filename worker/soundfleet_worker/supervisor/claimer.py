@@ -1,0 +1,145 @@
+"""The claim loop: takes as many jobs as there are free slots, and sleeps on the bells when there are none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from soundfleet_producer.queue.verbs import Claim, Claims, claim
+from soundfleet_schemas import Keys, Lane, Limits, Priority, SoundfleetError
+
+from ..logging import Event, Log
+from . import clock
+from .batcher import Batcher
+from .keeper import Keeper
+
+BLOCK_SEC = 5.0
+"""Longest sleep on the bells: a token may have gone to a worker that died with it."""
+PAUSE_SEC = (0.1, 2.0)
+"""Between attempts while Redis is away."""
+TOKENS = 64
+"""Tokens that a bell holds at most."""
+
+
+class Claimer:
+    """Claims for a worker. ``free`` says how many jobs it can take; ``take`` takes them."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        keys: Keys,
+        limits: Limits,
+        batcher: Batcher,
+        blocking: Any,
+        keeper: Keeper,
+        log: Log,
+        *,
+        services: Callable[[], Sequence[tuple[Any, str]]],
+        free: Callable[[], int],
+        take: Callable[[Claim, float], None],
+    ) -> None:
+        self._worker_id = worker_id
+        self._keys = keys
+        self._limits = limits
+        self._batcher = batcher
+        self._blocking = blocking
+        self._keeper = keeper
+        self._log = log
+        self._services = services
+        self._free = free
+        self._take = take
+        self._stopping = asyncio.Event()
+        self._slot_freed = asyncio.Event()
+        self._turn = 0
+        self._seen: set[str] = set()
+        """Lanes that have had a group: one that is made anew had vanished."""
+        self._away = False
+
+    def slot_freed(self) -> None:
+        """A job has left."""
+        self._slot_freed.set()
+
+    def stop(self) -> None:
+        """Claim no more; ``run`` returns when the claim under way is answered."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Claim until stopped."""
+        pause = PAUSE_SEC[0]
+        while not self._stopping.is_set():
+            try:
+                await self._round()
+                pause = PAUSE_SEC[0]
+            except (SoundfleetError, RedisError) as exc:
+                if not self._away:
+                    self._away = True
+                    self._log.error(Event.redis_away, error=str(exc))
+                await self._until(asyncio.sleep(pause))
+                pause = min(PAUSE_SEC[1], 2 * pause)
+
+    async def _round(self) -> None:
+        """Claim once; then wait for what can change the answer."""
+        if not self._keeper.ready:
+            await self._until(self._keeper.wait_ready())
+            return
+        free = self._free()
+        if free <= 0:
+            self._slot_freed.clear()
+            await self._until(self._slot_freed.wait())
+            return
+        services = self._services()
+        claims = await self._claim(free, services)
+        if len(claims) < free and not self._stopping.is_set():
+            await self._idle(free, services)
+
+    async def _claim(self, free: int, services: Sequence[tuple[Any, str]]) -> list[Claim]:
+        at = clock.now()
+        lanes = self._lanes(services)
+        claims = await self._batcher.perform(claim(self._keys, self._worker_id, free, lanes, self._limits))
+        if self._away:
+            self._away = False
+            self._log.warning(Event.redis_back)
+        for job in claims.jobs:
+            self._take(job, at)
+        self._shout(claims)
+        self._seen.update(str(lane) for lane in lanes)
+        return claims.jobs
+
+    def _lanes(self, services: Sequence[tuple[Any, str]]) -> list[Lane]:
+        """All high ones before all normal ones; services take turns at being first, so that none starves another."""
+        self._turn += 1
+        first = self._turn % max(1, len(services))
+        turned = [*services[first:], *services[:first]]
+        return [Lane(kind, backend, priority) for priority in Priority for kind, backend in turned]
+
+    def _shout(self, claims: Claims) -> None:
+        for lane in claims.created:
+            level = self._log.error if lane in self._seen else self._log.debug
+            level(Event.group_created, lane=lane, lost=lane in self._seen)
+
+    async def _idle(self, free: int, services: Sequence[tuple[Any, str]]) -> None:
+        """Sleep until a bell rings for one of our services."""
+        bells = [self._keys.bell(f"{kind}.{backend}") for kind, backend in services]
+        rung = await self._until(self._blocking.blpop(bells, timeout=BLOCK_SEC))
+        if rung is None or self._stopping.is_set():
+            return
+        if not await self._claim(free, services):
+            # A token of a job that was claimed already. The others are as old; a new job's comes with its entry,
+            # which the next claim sees.
+            await self._blocking.lpop(rung[0], TOKENS)
+
+    async def _until(self, waiting: Any) -> Any:
+        """Await something, unless ``stop`` comes first: None then."""
+        task = asyncio.ensure_future(waiting)
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})

@@ -1,0 +1,1 @@
+"""What a worker does in the background: one duty, one small file, the same silhouette."""

@@ -1,0 +1,127 @@
+"""Prepare: decode and check the request, look for finished work, fetch the source, decode the audio."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from soundfleet_schemas import (
+    BackendSpec,
+    ErrorCode,
+    GenerationRequest,
+    JobRequest,
+    Limits,
+    LocalFile,
+    decode_request,
+    error,
+    fingerprint,
+    parse_source,
+    plan_separation,
+    validate,
+)
+
+from .outcome import Completed
+from .run import Run
+from .sources import Source, locate
+from .tools import Tools
+
+
+class Work(NamedTuple):
+    """A job that is ready for the engine."""
+
+    request: JobRequest
+    spec: BackendSpec
+    fingerprint: str | None
+    audio_sec: float
+    """Of the input of a separation, or asked of a generation."""
+    files: int
+    """How many will be delivered."""
+    input_path: Path | None = None
+    input_bytes: int = 0
+
+    @property
+    def is_generation(self) -> bool:
+        return isinstance(self.request, GenerationRequest)
+
+
+Prepared: TypeAlias = Work | Completed
+
+
+async def prepare(run: Run, tools: Tools) -> Prepared:
+    """Return the work, or the completed job when an earlier one made the same output.
+
+    Raises what is wrong with the request or its source.
+    """
+    request = run.request = read(run.claim.raw_request, run.token.job_id)
+    spec = validate(request, tools.limits, tools.keeper.catalog)
+    track_id = fingerprint(request, spec)
+    if known := await _known(run, request, track_id, tools):
+        return known
+    if isinstance(request, GenerationRequest):
+        return Work(request, spec, track_id, float(request.duration_sec), 1)
+    assert not isinstance(request.source, str)
+    source = await locate(request.source, tools)
+    path, size, sha256 = await run.in_thread(tools.preparers, _fetch, run.directory(), source, tools)
+    if track_id is None:
+        track_id = fingerprint(request, spec, sha256)
+        if known := await _known(run, request, track_id, tools):
+            return known
+    decoded = path.with_suffix(".npy")
+    audio_sec = await _decode(path, decoded, spec.sample_rate, _accepting(tools.limits, source), tools)
+    path.unlink()
+    return Work(request, spec, track_id, audio_sec, len(plan_separation(request.options, spec).stems), decoded, size)
+
+
+def read(raw: bytes, job_id: str) -> JobRequest:
+    """Decode a request and complete what a publisher in another language may have left open."""
+    request = decode_request(raw)
+    if request.id != job_id:
+        raise error(ErrorCode.INVALID_MESSAGE, f"the request of job {job_id} says that its id is {request.id!r}")
+    if isinstance(request, GenerationRequest):
+        if request.seed is None:  # the same one in every attempt
+            seed = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:8])
+            return msgspec.structs.replace(request, seed=seed)
+    elif isinstance(request.source, str):
+        source = parse_source(request.source)
+        if not isinstance(source, LocalFile):  # which validation refuses, with advice
+            return msgspec.structs.replace(request, source=source)
+    return request
+
+
+async def _known(run: Run, request: JobRequest, track_id: str | None, tools: Tools) -> Completed | None:
+    if track_id is None or not request.use_cache:
+        return None
+    result = await tools.cache.find(track_id)
+    if result is None:
+        return None
+    return Completed(msgspec.structs.replace(result, job_id=run.token.job_id, cached=True), track_id)
+
+
+def _fetch(directory: Path, source: Source, tools: Tools) -> tuple[Path, int, str]:
+    """Download the source; return the file, its size and its SHA-256."""
+    path = directory / "source"
+    size = tools.storage.fetch(source.bucket, source.key, path, source.max_bytes)
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if source.sha256 is not None and source.sha256 != sha256:
+        raise error(ErrorCode.AUDIO_CORRUPT, f"{source.key} is not what was uploaded", "Upload the file again.")
+    return path, size, sha256
+
+
+def _accepting(limits: Limits, source: Source) -> Limits:
+    return msgspec.structs.replace(limits, max_file_bytes=source.max_bytes)
+
+
+async def _decode(path: Path, decoded: Path, sample_rate: int, limits: Limits, tools: Tools) -> float:
+    """Decode to a float32 ``.npy``; return the seconds of audio."""
+    from ..audio.sandbox import decode_in_process
+
+    async with tools.decoding:
+        info = await decode_in_process(path, decoded, sample_rate, limits)
+    if info.duration_sec < limits.min_audio_sec:
+        least = limits.min_audio_sec
+        raise error(ErrorCode.AUDIO_EMPTY, f"the audio lasts {info.duration_sec:.3f} s, under the least of {least:g} s")
+    return info.duration_sec

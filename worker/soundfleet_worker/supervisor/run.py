@@ -1,0 +1,134 @@
+"""One job in this worker's hands: its claim, its lease by our own clock, and where it stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from soundfleet_producer.queue.verbs import Claim, Token
+from soundfleet_schemas import ErrorCode, JobRequest, Limits, Stage, error
+
+from ..logging import Log
+from . import clock
+from .outcome import STRENGTH, Stop
+from .scratch import Scratch
+
+T = TypeVar("T")
+
+
+class Run:
+    """One attempt at one job."""
+
+    __slots__ = (
+        "_held_from",
+        "_limits",
+        "_scratch",
+        "_stepping",
+        "_threads",
+        "claim",
+        "current_step",
+        "log",
+        "name",
+        "request",
+        "settling",
+        "stage",
+        "started",
+        "started_at",
+        "stop_reason",
+        "task",
+        "total_steps",
+    )
+
+    _serial = 0
+
+    def __init__(self, claim: Claim, held_from: float, limits: Limits, scratch: Scratch, log: Log) -> None:
+        Run._serial += 1
+        self.claim = claim
+        self.name = f"{claim.token.job_id}/{claim.token.attempt}/{Run._serial}"
+        """Unique in this process: a job that is claimed again while it is in hand has another run."""
+        self.log = log
+        self.request: JobRequest | None = None
+        self.stage = Stage.prepare
+        self.current_step = 0
+        self.total_steps = 0
+        self.started = clock.now()
+        self.started_at = datetime.now(UTC)
+        self.stop_reason: Stop | None = None
+        self.settling = False
+        self.task: asyncio.Task[None] | None = None
+        self._stepping = False
+        self._held_from = held_from
+        self._limits = limits
+        self._scratch = scratch
+        self._threads: set[asyncio.Future[Any]] = set()
+
+    @property
+    def token(self) -> Token:
+        return self.claim.token
+
+    def renewed(self, at: float) -> None:
+        """The lease runs from ``at``: when the request that extended it was sent, not when it was answered."""
+        self._held_from = at
+
+    @property
+    def deadline(self) -> float:
+        """When, by our own clock, the lease is not to be trusted any more."""
+        return self._held_from + self._limits.lease_trust * self._limits.lease_sec
+
+    @property
+    def trusted(self) -> bool:
+        return clock.now() < self.deadline
+
+    def stop(self, reason: Stop) -> None:
+        """Interrupt the run. It ends with ``reason`` unless it is being settled already."""
+        if self.settling or (self.stop_reason is not None and STRENGTH[reason] <= STRENGTH[self.stop_reason]):
+            return
+        self.stop_reason = reason
+        if self._stepping and self.task is not None:
+            self.task.cancel()
+
+    def begin(self) -> None:
+        """From here on ``stop`` interrupts (a task that has not begun would be cancelled without a word)."""
+        self._stepping = True
+        if self.stop_reason is not None:
+            raise asyncio.CancelledError
+
+    def end(self) -> None:
+        """From here on ``stop`` does nothing."""
+        self._stepping = False
+        self.settling = True
+
+    def check_lease(self) -> None:
+        """Give up unless the lease is still to be trusted; called before anything leaves this machine."""
+        if not self.trusted:
+            self.stop_reason = Stop.lost
+            raise asyncio.CancelledError
+
+    def directory(self) -> Path:
+        """This run's scratch directory, made on first use."""
+        return self._scratch.of(self.name)
+
+    async def in_thread(self, pool: Executor, call: Callable[..., T], *args: Any) -> T:
+        """Run ``call`` in a pool. When the run is stopped meanwhile, the call goes on; ``clean_up`` waits for it."""
+        future = asyncio.get_running_loop().run_in_executor(pool, call, *args)
+        self._threads.add(future)
+        future.add_done_callback(self._threads.discard)
+        return await asyncio.shield(future)
+
+    async def clean_up(self) -> None:
+        """Remove what the run left on disk, after the last thread that may write there."""
+        for future in list(self._threads):
+            future.cancel()  # only those that still wait for their turn
+        if self._threads:
+            await asyncio.gather(*self._threads, return_exceptions=True)
+        self._scratch.remove(self.name)
+
+    def known_request(self) -> JobRequest:
+        """The decoded request; raises INTERNAL_ERROR before ``prepare`` has decoded it."""
+        if self.request is None:
+            raise error(ErrorCode.INTERNAL_ERROR, "the request was used before it was decoded")
+        return self.request

@@ -1,0 +1,99 @@
+"""Settle: say how the run ended, once, while the lease holds."""
+
+from __future__ import annotations
+
+import asyncio
+
+from soundfleet_producer.queue.exchange import Exchange
+from soundfleet_producer.queue.verbs import (
+    Failure,
+    Reply,
+    release,
+    settle_cancelled,
+    settle_completed,
+    settle_failed,
+)
+from soundfleet_schemas import (
+    ErrorCode,
+    ErrorInfo,
+    Fail,
+    Retry,
+    SeparationRequest,
+    SoundfleetError,
+    error,
+    verdict,
+)
+
+from ..logging import Event
+from . import clock
+from .outcome import Completed, Failed, Outcome, Stop
+from .run import Run
+from .tools import Tools
+
+PAUSE_SEC = (0.05, 1.0)
+DETAIL_CHARS = 4000
+
+
+async def settle(run: Run, outcome: Outcome, tools: Tools) -> None:
+    """Commit the outcome. While Redis is away it is tried again until the lease may be another's, then dropped."""
+    if outcome is Stop.lost or not run.trusted:
+        run.log.warning(Event.lost, stage=run.stage)
+        return
+    exchange = _exchange(run, outcome, tools)
+    pause = PAUSE_SEC[0]
+    while True:
+        try:
+            reply = await tools.batcher.perform(exchange)
+        except SoundfleetError as exc:
+            if exc.code is not ErrorCode.QUEUE_UNAVAILABLE or clock.now() + pause >= run.deadline:
+                run.log.error(Event.unsettled, error=str(exc))
+                return
+            await asyncio.sleep(pause)
+            pause = min(PAUSE_SEC[1], 2 * pause)
+        else:
+            break
+    if reply is Reply.superseded:
+        run.log.warning(Event.superseded)
+    else:
+        _log(run, outcome, tools)
+
+
+def _exchange(run: Run, outcome: Outcome, tools: Tools) -> Exchange[Reply]:
+    keys, limits = tools.keys, tools.limits
+    match outcome:
+        case Completed(result, track_id):
+            return settle_completed(keys, run.token, result, track_id, limits)
+        case Failed(info, detail):
+            judgement = verdict(info, run.claim.tries, limits)
+            after_sec = judgement.after_sec if isinstance(judgement, Retry) else None
+            reason = judgement.reason if isinstance(judgement, Fail) else ""
+            return settle_failed(keys, run.token, Failure(info, after_sec, reason, detail[-DETAIL_CHARS:]), limits)
+        case Stop.cancelled:
+            return settle_cancelled(keys, run.token, cancellation(run), limits)
+        case _:
+            return release(keys, run.token)
+
+
+def cancellation(run: Run) -> ErrorInfo:
+    """Say where a cancelled run stopped."""
+    separates = isinstance(run.request, SeparationRequest)
+    code = ErrorCode.SEPARATION_CANCELLED if separates else ErrorCode.GENERATION_CANCELLED
+    where = f"at step {run.current_step} of {run.total_steps}" if run.total_steps else f"in stage {run.stage}"
+    return error(code, f"the job was cancelled {where}").info
+
+
+def _log(run: Run, outcome: Outcome, tools: Tools) -> None:
+    took_sec = round(clock.now() - run.started, 3)
+    match outcome:
+        case Completed(result, _):
+            run.log.info(Event.completed, sec=took_sec, bytes=result.file_size, cached=result.cached)
+        case Failed(info, detail):
+            again = info.retryable and run.claim.tries < tools.limits.max_attempts
+            level = run.log.warning if again else run.log.error
+            level(Event.retrying if again else Event.failed, code=info.code, error=str(info), stage=run.stage)
+            if detail:
+                run.log.debug(Event.failed, detail=detail)
+        case Stop.cancelled:
+            run.log.info(Event.cancelled, stage=run.stage, step=run.current_step)
+        case _:
+            run.log.info(Event.released, stage=run.stage)

@@ -1,0 +1,209 @@
+"""A worker: its runs, its duties and its engine, from the first claim to the last settlement."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from soundfleet_producer.connections import aconnect_blocking
+from soundfleet_producer.queue.verbs import Claim
+from soundfleet_producer.settings import Settings
+from soundfleet_schemas import CATALOG, BackendSpec, BackendStatus, Kind, SoundfleetError, WorkerInfo
+
+from ..logging import Event, Log
+from .claimer import BLOCK_SEC, Claimer
+from .consumers import drop_own
+from .duties.control import Control
+from .duties.duty import Duty
+from .duties.heartbeat import Heartbeat
+from .duties.leases import Renewer, Watchman
+from .duties.promoter import Promoter
+from .duties.reaper import Reaper
+from .duties.sweeper import Sweeper
+from .lifecycle import live
+from .outcome import Stop
+from .run import Run
+from .scratch import Scratch
+from .tools import Tools
+
+RELEASE_SEC = 20.0
+"""For handing back what a drain could not finish."""
+
+
+def name_worker() -> str:
+    """A new worker's id: host, pid and something random, because pids come again."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+class Worker:
+    """Holds up to ``settings.slots`` jobs at once and brings each to its settlement."""
+
+    def __init__(self, worker_id: str, settings: Settings, tools: Tools, scratch: Scratch, log: Log) -> None:
+        self.id = worker_id
+        self.runs: dict[str, Run] = {}
+        self.draining = False
+        self._settings = settings
+        self._tools = tools
+        self._scratch = scratch
+        self._log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started_at = datetime.now(UTC)
+        self._blocking = aconnect_blocking(settings.redis_url, BLOCK_SEC)
+        keys, limits, batcher, redis = tools.keys, tools.limits, tools.batcher, tools.redis
+        self._claimer = Claimer(
+            worker_id,
+            keys,
+            limits,
+            batcher,
+            self._blocking,
+            tools.keeper,
+            log,
+            services=self.services,
+            free=lambda: settings.slots - len(self.runs),
+            take=self.take,
+        )
+        self._heartbeat = Heartbeat(worker_id, keys, redis, describe=self.describe, foreign=self._foreign)
+        tools.keeper.on_change = self._heartbeat.soon
+        self._control = Control(worker_id, self.runs, keys, redis)
+        self._duties: Sequence[Duty] = (
+            Renewer(worker_id, self.runs, keys, limits, batcher),
+            Watchman(self.runs, limits),
+            Promoter(keys, batcher),
+            Reaper(keys, limits, batcher, log),
+            Sweeper(keys, batcher, redis),
+            self._heartbeat,
+            self._control,
+        )
+
+    async def run(self, drain: asyncio.Event, hurry: asyncio.Event) -> None:
+        """Work until ``drain`` is set, then finish what is running; ``hurry`` hands it back at once.
+
+        Raises BACKEND_NOT_READY when engines do not start.
+        """
+        self._log.info(Event.started, slots=self._settings.slots)
+        keeping = asyncio.create_task(self._tools.keeper.run(), name="engine keeper")
+        claiming = asyncio.create_task(self._claimer.run(), name="claimer")
+        duties = [asyncio.create_task(duty.run(self._log), name=duty.name) for duty in self._duties]
+        stop = asyncio.create_task(drain.wait(), name="stop")
+        try:
+            await asyncio.wait({keeping, claiming, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await self._drain(claiming, hurry)
+        finally:
+            stop.cancel()
+            await self._tools.keeper.close(keeping)
+            await self._end(duties)
+        for task in (keeping, claiming):  # either may have ended by an error, and that is this worker's
+            task.result()
+
+    async def _drain(self, claiming: asyncio.Task[None], hurry: asyncio.Event) -> None:
+        """Claim no more; finish within the grace; hand the rest back."""
+        self.draining = True
+        self._log.info(Event.draining, jobs=sorted(self.runs))
+        self._claimer.stop()
+        await asyncio.wait({claiming})
+        await _quietly(self._heartbeat.tick())
+        hurrying = asyncio.create_task(hurry.wait())
+        finishing = asyncio.create_task(self._finish())
+        await asyncio.wait({hurrying, finishing}, timeout=self._settings.grace_sec, return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        for run in list(self.runs.values()):
+            run.stop(Stop.drained)
+        await asyncio.wait({finishing}, timeout=RELEASE_SEC)
+        finishing.cancel()
+
+    async def _finish(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _end(self, duties: list[asyncio.Task[None]]) -> None:
+        """Leave nothing behind: no run, no record, no connection, no file."""
+        for task in [*duties, *self._tasks]:
+            task.cancel()
+        await asyncio.gather(*duties, *self._tasks, return_exceptions=True)
+        await _quietly(self._control.close())
+        await _quietly(self._heartbeat.withdraw())
+        await _quietly(drop_own(self._tools.redis, self._tools.keys, self.id))
+        await self._blocking.aclose()
+        self._scratch.close()
+        self._log.info(Event.stopped)
+
+    def take(self, claim: Claim, at: float) -> None:
+        """Take a claimed job in hand; ``at`` is when the claim was sent, from which its lease counts."""
+        token = claim.token
+        log = self._log.bind(job=token.job_id, attempt=token.attempt)
+        run = Run(claim, at, self._tools.limits, self._scratch, log)
+        older = self.runs.get(token.job_id)
+        self.runs[token.job_id] = run
+        log.debug(Event.claimed, crashes=claim.crashes)
+        run.task = asyncio.create_task(self._carry(run, older), name=run.name)
+        self._tasks.add(run.task)
+        run.task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, run: Run, older: Run | None) -> None:
+        """One run from its claim to its clean-up; a slot is free as soon as it is settled."""
+        try:
+            if older is not None and older.task is not None:
+                run.log.warning(Event.replaced)  # Redis came back without our claim, and gave the job out again
+                older.stop(Stop.lost)
+                await asyncio.wait({older.task})
+            await live(run, self._tools)
+        except Exception:  # the job comes back by its lease; a worker lives on
+            run.log.exception(Event.unsettled)
+        finally:
+            if self.runs.get(run.token.job_id) is run:
+                del self.runs[run.token.job_id]
+            self._claimer.slot_freed()
+            await run.clean_up()
+
+    def services(self) -> list[tuple[Kind, str]]:
+        """What this worker claims for: the engine's backends that can be used."""
+        backends = self._tools.keeper.backends.values()
+        return [(b.kind, b.backend) for b in backends if b.status not in _UNUSABLE]
+
+    def describe(self) -> WorkerInfo:
+        """This worker as the fleet sees it."""
+        keeper = self._tools.keeper
+        return WorkerInfo(
+            id=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=keeper.device or self._settings.device,
+            version=_version(),
+            started_at=self._started_at,
+            seen_at=datetime.now(UTC),
+            capacity=self._settings.slots,
+            running=tuple(sorted(self.runs)),
+            backends=tuple(backend for _, backend in self.services()),
+            draining=self.draining,
+            engine="ready" if keeper.ready else "starting",
+            statuses=tuple(keeper.backends.values()),
+        )
+
+    def _foreign(self) -> dict[str, BackendSpec]:
+        return {name: spec for name, spec in self._tools.keeper.catalog.items() if name not in CATALOG}
+
+
+_UNUSABLE = frozenset({BackendStatus.NotInstalled, BackendStatus.Error})
+
+
+async def _quietly(last_act: Coroutine[Any, Any, object]) -> None:
+    """Do something that is good to have done on the way out; Redis may be away by then."""
+    try:
+        await last_act
+    except (RedisError, SoundfleetError, OSError):
+        return
+
+
+def _version() -> str:
+    try:
+        return version("soundfleet")
+    except PackageNotFoundError:
+        return "0"
