@@ -24,8 +24,8 @@ format: $(VENV)/.installed  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench  ## the queue beside its peers; results in benchmarks/results
-	$(BIN)/python benchmarks/queue.py
+bench: $(VENV)/bench/.installed  ## the queue beside its peers; results in benchmarks/results
+	$(VENV)/bench/bin/python benchmarks/run.py
 
 contract: $(VENV)/.installed  ## write the JSON Schemas and the AsyncAPI document again
 	$(BIN)/python -m soundfleet_schemas.contract
@@ -35,8 +35,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,local,dev]'
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+# The peers ask for other versions than constraints.txt has, so they get a place of their own.
+$(VENV)/bench/.installed: pyproject.toml
+	@test -x $(VENV)/bench/bin/python || $(PYTHON) -m venv $(VENV)/bench
+	$(VENV)/bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[worker,local,bench]'
 	@touch $@
 
 clean:           ## remove the virtual environment and what the demo wrote

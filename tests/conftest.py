@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
+from soundfleet_producer import Producer
+from soundfleet_producer.local import LocalStack, RedisServer, redis_binaries
 from tests import guards
+from tests.hands import Hands
 from tests.stacks import Stack
 from tests.waiting import wait_until
-
-from soundfleet_producer.local import LocalStack, RedisServer, redis_binaries
 
 LEAVE_TIME_SEC = 10.0
 """What a test's processes and threads get to be gone."""
@@ -45,6 +47,19 @@ def stack(local_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> 
     corner.close()
     assert not wrong, f"keys that outlive their promise: {wrong}"
     assert not left, f"scratch files that survived: {left}"
+
+
+@pytest.fixture
+def producer(stack: Stack) -> Iterator[Producer]:
+    """A client of the test's corner."""
+    with Producer(stack.settings, stack.storage) as client:
+        yield client
+
+
+@pytest.fixture
+def hands(stack: Stack) -> Hands:
+    """A worker that the test moves by hand."""
+    return Hands(stack)
 
 
 @pytest.fixture(scope="session")

@@ -37,13 +37,12 @@ def aconnect(url: str) -> redis.asyncio.Redis:
 
 
 def connect_blocking(url: str, block_sec: float) -> redis.Redis:
-    """A client with one connection of its own for reads that block up to ``block_sec``; it never retries by itself."""
+    """A client with a pool of its own for reads that block up to ``block_sec``; it never retries by itself."""
     return _from_url(
         redis.Redis.from_url,
         url,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=block_sec + BLOCK_MARGIN_SEC,
-        single_connection_client=True,
     )
 
 
@@ -54,7 +53,6 @@ def aconnect_blocking(url: str, block_sec: float) -> redis.asyncio.Redis:
         url,
         retry=AsyncRetry(NoBackoff(), 0),
         socket_timeout=block_sec + BLOCK_MARGIN_SEC,
-        single_connection_client=True,
     )
 
 

@@ -5,17 +5,22 @@ S3 credentials, region and endpoint are the standard AWS_* variables, which boto
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from soundfleet_schemas import ErrorCode, Limits, SchedulerType, SoundfleetError, Strict, error
+from soundfleet_schemas import ErrorCode, Limits, SchedulerType, SoundfleetError, Strict, check_limits, error
 
 ENV_PREFIX = "SOUNDFLEET_"
+LIMITS_PREFIX = "LIMITS_"
+_SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_\w+)?$")
+"""What Kubernetes adds to every container for a service whose name begins with ours."""
 
 
 class Settings(Strict, frozen=True, kw_only=True):
@@ -36,21 +41,21 @@ class Settings(Strict, frozen=True, kw_only=True):
     """What a worker serves: ``kind.backend,...``; everything that it has when empty."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1."""
-    slots: int = 4
+    slots: Annotated[int, msgspec.Meta(ge=1)] = 4
     """Jobs that one worker holds at once."""
-    grace_sec: float = 60.0
+    grace_sec: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     """How long a draining worker goes on with running jobs."""
     model_dir: str = ""
     """Directory of models (demucs' ``--repo`` layout); the hub's cache when empty."""
     offline: bool = False
     """Never ask a model hub."""
-    threads: int = 0
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     """CPU threads of the engine; 0 is one per core."""
-    memory_mb: int = 0
+    memory_mb: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Memory budget of the engine; 0 is three quarters of the device's."""
     scratch_dir: str = ""
     """Where audio crosses the process border; /dev/shm or the temporary directory when empty."""
-    metrics_port: int = 0
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     log_format: str = "auto"
     """auto (console on a terminal, else json), console or json."""
     log_level: str = "info"
@@ -71,41 +76,55 @@ class Settings(Strict, frozen=True, kw_only=True):
     def load(cls, env: Mapping[str, str] | None = None, path: str | None = None) -> Settings:
         """Read the TOML file (``path``, else ``SOUNDFLEET_CONFIG``), then let the environment override it.
 
-        Raises INVALID_SETTING for an unknown name, a wrong type, or an unreadable file.
+        Raises INVALID_SETTING for an unknown name, a wrong type, limits that cannot work, or an unreadable file.
         """
         env = os.environ if env is None else env
         path = path or env.get(f"{ENV_PREFIX}CONFIG")
         values = _read_toml(Path(path)) if path else {}
-        limits = dict(values.pop("limits", {}))
+        limits = values.pop("limits", {})
+        if not isinstance(limits, dict):
+            raise error(ErrorCode.INVALID_SETTING, f"limits in {path} is not a table")
         _override(values, limits, env)
+        _known(values, tuple(field for field in cls.__struct_fields__ if field != "limits"))
         _known(limits, Limits.__struct_fields__, "limits.")
         try:
-            return msgspec.convert({**values, "limits": limits}, cls, strict=False)
+            settings = msgspec.convert({**values, "limits": limits}, cls, strict=False)
         except msgspec.ValidationError as exc:
             raise error(ErrorCode.INVALID_SETTING, f"{exc}") from None
+        check_limits(settings.limits)
+        return settings
 
 
 def _override(values: dict[str, Any], limits: dict[str, Any], env: Mapping[str, str]) -> None:
-    for name, text in env.items():
-        if not name.startswith(ENV_PREFIX) or name == f"{ENV_PREFIX}CONFIG":
+    """Let the variables that are set, and not empty, take the place of the file's values."""
+    for variable, text in env.items():
+        name = variable.removeprefix(ENV_PREFIX)
+        if name == variable or name == "CONFIG" or not text:
             continue
-        field = name.removeprefix(ENV_PREFIX).lower()
-        limit = field.removeprefix("limits_")
-        if limit != field and limit in Limits.__struct_fields__:
-            limits[limit] = text
-        else:
-            _known({field: text}, Settings.__struct_fields__, ENV_PREFIX)
+        field, limit = name.lower(), name.removeprefix(LIMITS_PREFIX).lower()
+        if field in Settings.__struct_fields__ and field != "limits":
             values[field] = text
+        elif name.startswith(LIMITS_PREFIX) and limit in Limits.__struct_fields__:
+            limits[limit] = text
+        elif not _SERVICE_LINK.search(name):
+            raise _unknown(variable, _VARIABLES)
 
 
-def _known(values: Mapping[str, Any], fields: tuple[str, ...], where: str) -> None:
+def _known(values: Mapping[str, Any], fields: tuple[str, ...], where: str = "") -> None:
     for name in values:
         if name not in fields:
-            raise _unknown(f"{where}{name}")
+            raise _unknown(f"{where}{name}", [f"{where}{field}" for field in fields])
 
 
-def _unknown(name: str) -> SoundfleetError:
-    return error(ErrorCode.INVALID_SETTING, f"there is no setting {name}")
+def _unknown(name: str, names: Sequence[str]) -> SoundfleetError:
+    near = difflib.get_close_matches(name, names, 1)
+    return error(ErrorCode.INVALID_SETTING, f"there is no setting {name}" + (f"; is it {near[0]}?" if near else ""))
+
+
+_VARIABLES = [
+    *(f"{ENV_PREFIX}{field.upper()}" for field in Settings.__struct_fields__ if field != "limits"),
+    *(f"{ENV_PREFIX}{LIMITS_PREFIX}{limit.upper()}" for limit in Limits.__struct_fields__),
+]
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

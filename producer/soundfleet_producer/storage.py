@@ -193,22 +193,25 @@ class Storage:
     def _s3(self) -> Any:
         with self._lock:
             if self._client is None:
-                self._client = _connect(os.environ if self._env is None else self._env)
+                self._client = _connect(self._env)
             return self._client
 
 
-def _connect(env: Mapping[str, str]) -> Any:
+def _connect(given: Mapping[str, str] | None) -> Any:
     import boto3
     from botocore.config import Config
+    from botocore.session import Session
 
+    env = os.environ if given is None else given
     endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None
-    key_id = env.get("AWS_ACCESS_KEY_ID") or None
     session = boto3.Session(
-        aws_access_key_id=key_id,
+        aws_access_key_id=env.get("AWS_ACCESS_KEY_ID") or None,
         aws_secret_access_key=env.get("AWS_SECRET_ACCESS_KEY") or None,
         aws_session_token=env.get("AWS_SESSION_TOKEN") or None,
-        profile_name=None if key_id else env.get("AWS_PROFILE") or None,
         region_name=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or ("us-east-1" if endpoint else None),
+        profile_name=None if given is None else given.get("AWS_PROFILE"),
+        # A given environment stands for itself: the process's own profile must not mix in.
+        botocore_session=None if given is None else Session(session_vars={"profile": (None, [], None, None)}),
     )
     config = Config(
         signature_version="s3v4",

@@ -33,7 +33,7 @@ from .errors import (
 from .fingerprint import fingerprint
 from .jobs import TERMINAL_EVENTS, DeadLetter, EventType, Job, JobEvent, ProgressUpdate, WorkerInfo
 from .keys import GROUP, Keys, Lane
-from .limits import DEFAULT_LIMITS, Limits
+from .limits import DEFAULT_LIMITS, Limits, check_limits
 from .options import (
     INSTRUMENTAL,
     PRESETS,
@@ -142,6 +142,7 @@ __all__ = [
     "YouTubeSource",
     "advance",
     "backend_of",
+    "check_limits",
     "decode_request",
     "describe_source",
     "encode",

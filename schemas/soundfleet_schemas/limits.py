@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from .base import Record
+from .errors import ErrorCode, error
 
 MAX_PROMPT_CHARS = 512
 MAX_SEED = 2**64 - 1
@@ -46,3 +49,25 @@ class Limits(Record, frozen=True, kw_only=True):
 
 
 DEFAULT_LIMITS = Limits()
+
+
+def check_limits(limits: Limits) -> Limits:
+    """Return limits that a fleet can work with; raises INVALID_SETTING for the first that it cannot."""
+    for name in limits.__struct_fields__:
+        value = getattr(limits, name)
+        if not 0 <= value < math.inf or (value == 0 and name not in _MAY_BE_ZERO):
+            raise error(ErrorCode.INVALID_SETTING, f"limits.{name} is {value}; it takes a positive number")
+    if limits.lease_trust >= 1:
+        raise error(ErrorCode.INVALID_SETTING, f"limits.lease_trust is {limits.lease_trust:g}; it takes less than 1")
+    trusted = limits.lease_trust * limits.lease_sec
+    if limits.renew_every_sec >= trusted:
+        renewals = f"limits.renew_every_sec is {limits.renew_every_sec:g}"
+        raise error(ErrorCode.INVALID_SETTING, f"{renewals}, but the lease is trusted for {trusted:g} s only")
+    if limits.presign_sec > 7 * DAY_SEC:
+        raise error(
+            ErrorCode.INVALID_SETTING, f"limits.presign_sec is {limits.presign_sec}; S3 signs for 7 days at most"
+        )
+    return limits
+
+
+_MAY_BE_ZERO = frozenset({"retry_base_sec", "retry_cap_sec", "ageing_sec", "min_audio_sec"})

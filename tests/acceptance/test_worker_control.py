@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 from tests.fleet import Fleet
 from tests.waiting import wait_until
@@ -13,12 +14,12 @@ from soundfleet_schemas import ErrorCode, EventType, JobStatus
 def test_a_running_job_is_cancelled_within_a_step(fleet: Fleet) -> None:
     """The worker hears it at once, and says at which step it stopped."""
     worker = fleet.start(SOUNDFLEET_LIMITS_RENEW_EVERY_SEC="5")
-    job_id = fleet.slow("steps=1000 step_sec=0.05")
+    job_id = fleet.slow("steps=200 step_sec=0.05")
     fleet.running(job_id)
     assert fleet.producer.cancel(job_id) is JobStatus.processing
     job = fleet.ended(job_id, timeout=4)
     assert (job.status, job.error.code) == (JobStatus.cancelled, ErrorCode.GENERATION_CANCELLED)
-    assert "of 1000" in job.error.message
+    assert "of 200" in job.error.message
     assert fleet.told(job_id) == [EventType.claimed, EventType.cancelling, EventType.cancelled]
     assert fleet.objects() == []
     assert fleet.completed(fleet.slow("steps=2")).attempt == 1
@@ -29,7 +30,7 @@ def test_a_run_over_its_time_limit_fails_and_is_not_tried_again(fleet: Fleet) ->
     """A run that still steps is dropped; the engine and the others on it live on."""
     worker = fleet.start()
     other = fleet.slow("steps=60 step_sec=0.05")
-    job = fleet.ended(fleet.slow("steps=1000 step_sec=0.05", time_limit_sec=1))
+    job = fleet.ended(fleet.slow("steps=200 step_sec=0.05", time_limit_sec=1))
     assert (job.status, job.error.code, job.attempt) == (JobStatus.failed, ErrorCode.TIME_LIMIT_EXCEEDED, 1)
     assert fleet.producer.dead_letter(job.id).reason == "permanent"
     assert fleet.completed(other).attempt == 1
@@ -51,7 +52,7 @@ def test_a_run_that_hangs_costs_the_engine_and_nobody_else(fleet: Fleet) -> None
 def test_a_drain_finishes_what_fits_the_grace_and_hands_the_rest_back(fleet: Fleet) -> None:
     """SIGTERM: the short job completes, the long one waits in its lane again, and no attempt is charged."""
     worker = fleet.start(SOUNDFLEET_GRACE_SEC="1.5")
-    long, short = fleet.slow("steps=500 step_sec=0.05"), fleet.slow("steps=12 step_sec=0.05")
+    long, short = fleet.slow("steps=200 step_sec=0.05"), fleet.slow("steps=12 step_sec=0.05")
     fleet.running(long)
     fleet.running(short)
     engine = worker.engine_pid
@@ -68,12 +69,13 @@ def test_a_drain_finishes_what_fits_the_grace_and_hands_the_rest_back(fleet: Fle
     fleet.producer.cancel(long)
 
 
-def test_a_released_job_has_all_its_attempts_left(fleet: Fleet) -> None:
+def test_a_released_job_has_all_its_attempts_left(fleet: Fleet, tmp_path: Path) -> None:
     """Drained once and failing ever after, a job is still tried three times."""
     first = fleet.start(SOUNDFLEET_GRACE_SEC="0")
-    job_id = fleet.slow("steps=100 step_sec=0.05 at=30 raise")
+    job_id = fleet.slow(f"steps=100 step_sec=0.05 raise when={tmp_path}/now")
     fleet.running(job_id)
     assert first.stop() == 0
+    (tmp_path / "now").touch()
     fleet.start()
     job = fleet.ended(job_id)
     assert (job.status, job.error.code, job.attempt) == (JobStatus.failed, ErrorCode.MODEL_INFERENCE_FAILED, 4)
@@ -83,7 +85,7 @@ def test_a_released_job_has_all_its_attempts_left(fleet: Fleet) -> None:
 def test_a_second_signal_hands_everything_back_at_once(fleet: Fleet) -> None:
     """The grace of a minute is not waited for."""
     worker = fleet.start(SOUNDFLEET_GRACE_SEC="60")
-    job_id = fleet.slow("steps=2000 step_sec=0.05")
+    job_id = fleet.slow("steps=200 step_sec=0.05")
     fleet.running(job_id)
     worker.send(signal.SIGINT)
     wait_until(lambda: worker.events("worker draining"), "the drain")

@@ -54,6 +54,17 @@ def test_a_job_that_crashes_every_engine_ends_in_the_dead_letters_and_its_compan
     assert fleet.told(good) == [EventType.claimed, EventType.completed]
 
 
+def test_a_broken_device_context_costs_the_engine_and_an_attempt(fleet: Fleet, tmp_path: Path) -> None:
+    """A sticky CUDA error: the process is replaced, and the next attempt has a new context."""
+    worker = fleet.start()
+    job_id = fleet.slow(f"steps=4 at=2 step_sec=0.02 poison unless={tmp_path}/done")
+    job = fleet.completed(job_id)
+    assert job.attempt == 2
+    retry = next(event for event in fleet.events(job_id) if event.type is EventType.retry)
+    assert retry.error.code is ErrorCode.DEVICE_FAILED
+    assert len(worker.events("engine ready")) == 2
+
+
 def test_a_worker_that_is_killed_loses_its_job_to_another(fleet: Fleet) -> None:
     """kill -9 of the supervisor: its engine dies with it, the lease runs out, and another worker completes the job."""
     first = fleet.start(**SHORT_LEASE)
@@ -130,4 +141,4 @@ def test_a_flushed_server_is_shouted_about_and_consumption_goes_on(fleet: Fleet)
     redis.delete(*lost)
     job_id = fleet.slow("steps=2")
     fleet.completed(job_id)
-    assert any(event["lost"] for event in worker.events("consumer group created"))
+    assert [event["lost"] for event in worker.events("consumer group created")] == [False, True]

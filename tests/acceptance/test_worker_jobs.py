@@ -79,7 +79,7 @@ def test_the_same_work_is_done_once(fleet: Fleet) -> None:
 
 def test_a_track_of_the_fleet_is_separated_and_so_is_a_stem_of_it(fleet: Fleet) -> None:
     """A track of the fleet, given as job:ID, comes back as the four stems of a real model."""
-    fleet.start(**SEPARATE)
+    worker = fleet.start(**SEPARATE)
     song = fleet.submit(sketch())
     fleet.completed(song)
     job = fleet.completed(fleet.submit(SeparationRequest(source=f"job:{song}", options=MINI)))
@@ -90,6 +90,8 @@ def test_a_track_of_the_fleet_is_separated_and_so_is_a_stem_of_it(fleet: Fleet) 
     vocals = SeparationRequest(source=JobSource(job_id=job.id, stem="vocals"), options=MINI)
     assert fleet.completed(fleet.submit(vocals)).result.stems
     assert job.result.processing_metrics.input_file_size > 0
+    assert "libtorch" in Path(f"/proc/{worker.engine_pid}/maps").read_text()
+    assert "libtorch" not in Path(f"/proc/{worker.pid}/maps").read_text(), "the supervisor has no framework in it"
 
 
 def test_an_upload_is_separated_and_the_same_file_is_not_separated_twice(fleet: Fleet, tmp_path: Path) -> None:

@@ -60,11 +60,12 @@ def test_a_file_that_states_no_length_is_taken_as_it_is(tmp_path: Path, kind: st
     assert decode(path, tmp_path / "decoded.npy", RATE, DEFAULT_LIMITS).duration_sec == pytest.approx(1.0, abs=0.3)
 
 
-def test_a_bit_rate_that_changes_accuses_nobody(tmp_path: Path) -> None:
-    """A quiet start makes FFmpeg guess a length several times too long."""
-    quiet = media.write(tmp_path / "one", media.music(1.0, RATE), RATE, "mp3bare").read_bytes()
+@pytest.mark.parametrize(("low", "high"), [("mp3bare", "mp3bare320"), ("aac", "aac")])
+def test_a_bit_rate_that_changes_accuses_nobody(tmp_path: Path, low: str, high: str) -> None:
+    """A low one at the start makes FFmpeg guess a length that is far too long."""
+    quiet = media.write(tmp_path / "one", np.zeros((2, RATE), np.float32), RATE, low).read_bytes()
     path = tmp_path / "two"
-    path.write_bytes(quiet + media.write(path, media.music(3.0, RATE), RATE, "mp3bare320").read_bytes())
+    path.write_bytes(quiet + media.write(path, media.noise(3.0, RATE), RATE, high).read_bytes())
     info = decode(path, tmp_path / "decoded.npy", RATE, DEFAULT_LIMITS)
     assert info.duration_sec == pytest.approx(4.0, abs=0.2)
 
@@ -73,6 +74,16 @@ def test_a_bit_rate_that_changes_accuses_nobody(tmp_path: Path) -> None:
 def test_a_file_with_many_bad_frames_is_corrupt(tmp_path: Path, kind: str, share: float) -> None:
     """FLAC's checksums find every bit; lossy codecs notice what breaks their syntax."""
     path = media.flip_bits(media.make(tmp_path, kind, media.music(3.0, RATE), RATE), share)
+    assert damage(path).code is ErrorCode.AUDIO_CORRUPT
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
+def test_one_wrong_bit_of_a_flac_is_noticed(tmp_path: Path, place: float) -> None:
+    """Its frames carry checksums, which FFmpeg looks at only when it is told to."""
+    path = media.make(tmp_path, "flac16", media.music(2.0), 44_100)
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 0x10
+    path.write_bytes(data)
     assert damage(path).code is ErrorCode.AUDIO_CORRUPT
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import struct
 import subprocess
 import sys
@@ -138,6 +139,7 @@ def test_the_same_samples_give_the_same_bytes(
     arguments = [str(tmp_path / "audio.npy"), str(tmp_path / "three"), output_format, depth or ""]
     subprocess.run([sys.executable, "-c", program, *arguments], check=True)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == (tmp_path / "three").read_bytes()
+    assert not re.search(rb"Lav[cf]\d", (tmp_path / "one").read_bytes()), "FFmpeg's version"
 
 
 @pytest.mark.parametrize(("output_format", "depth"), ALL)

@@ -180,6 +180,14 @@ def test_a_launch_is_shared_fairly(bag: BagOfModels, tmp_path: Path) -> None:
         assert max(steps) - min(steps) <= 1
 
 
+def test_heavy_models_are_not_shared_on_a_cpu(bag: BagOfModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would only stretch every run, against its time limit; a launch of several windows takes several runs."""
+    assert DemucsModel(spec_of(), bag, "cpu").max_runs == 4
+    monkeypatch.setattr("soundfleet_worker.backends.demucs.LIGHT_PARAMETERS", 10)
+    assert DemucsModel(spec_of(), bag, "cpu").max_runs == 1
+    assert DemucsModel(spec_of(), bag, "cpu", 8).max_runs == 8
+
+
 def test_the_stems_add_up_to_the_mix(bag: BagOfModels, tmp_path: Path) -> None:
     """The residual is shared out, so that nothing of the song is lost."""
     audio = noise(2.0)

@@ -147,6 +147,19 @@ def test_a_default_spelled_out_changes_no_separation(options: dict[str, Any]) ->
     assert print_of(with_options(**options)) == print_of(SEPARATION)
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        changed(GENERATION, guidance_scale=7),
+        with_options(segment_duration=5, overlap_duration=1),
+        with_options(stems=["bass"]),
+    ],
+)
+def test_a_request_has_one_fingerprint_before_and_after_the_wire(request_: JobRequest) -> None:
+    """A producer that writes 7 and a worker that reads 7.0 agree."""
+    assert fingerprint(request_, CATALOG[backend_of(request_)]) == print_of(request_)
+
+
 def test_the_seed_of_shifts_that_are_not_made_does_not_act() -> None:
     """Quality fast makes none."""
     assert print_of(with_options(quality="fast", seed=9)) == print_of(with_options(quality="fast"))

@@ -102,6 +102,8 @@ def upload(**fields: Any) -> UploadSource:
         S3Source(bucket="b", key="k" * 1025),
         UrlSource(url="file:///etc/passwd"),
         UrlSource(url="https://example.org/\nHost: x"),
+        UrlSource(url="https://example.org/\x01"),
+        UrlSource(url="https://example.org/\u202e3pm.exe"),
         UrlSource(url="https://example.org/" + "x" * 2048),
         YouTubeSource(url="https://example.org/watch"),
         YouTubeSource(url="file:///etc/passwd"),

@@ -242,6 +242,7 @@ def test_a_file_over_the_limit_is_refused_before_it_is_queued() -> None:
     document = {"type": "file_upload", "key": f"uploads/{sha}.wav", "sha256": sha, "size_bytes": 1001}
     request = decode_request(msgspec.json.encode({"kind": "separate", "source": document}))
     assert refusal(request) == ""
+    assert refusal(request, limits=Limits(max_file_bytes=1001)) == ""
     assert refusal(request, limits=Limits(max_file_bytes=1000)) == "FILE_TOO_LARGE"
 
 

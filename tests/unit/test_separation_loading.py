@@ -199,6 +199,18 @@ def test_weights_of_another_architecture_fail_to_load(tmp_path: Path) -> None:
     assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
 
 
+def test_a_file_that_names_no_class_of_demucs_is_never_called(tmp_path: Path) -> None:
+    """Demucs' loader would call whatever the metadata names."""
+    path = write_safetensors(tmp_path / "models", network())
+    trap = tmp_path / "sprung"
+    metadata = {"klass": "os.mkdir", "args": json.dumps([str(trap)]), "kwargs": "{}"}
+    save_file(dict(network().state_dict()), path, metadata)
+    with pytest.raises(SoundfleetError, match=r"os\.mkdir") as caught:
+        load(HTDEMUCS, ModelSource(tmp_path / "models"))
+    assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
+    assert not trap.exists()
+
+
 @pytest.mark.parametrize("text", ["nothing: here\n", "[", "models: 3\n", "\x00"])
 def test_a_description_that_is_none_fails_to_load(tmp_path: Path, text: str) -> None:
     """The file is named."""

@@ -30,6 +30,9 @@ class Event(StrEnum):
     swept = "scratch of dead workers removed"
     reaped = "jobs of lost workers requeued"
 
+    orphaned = "jobs of lost answers handed back"
+    backend_failed = "backend out of order"
+
     claimed = "job claimed"
     replaced = "job replaced by a newer claim"
     completed = "job completed"

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
 import msgspec
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from soundfleet_producer.connections import aconnect
 from soundfleet_producer.settings import Settings
@@ -63,9 +65,11 @@ async def _serve(settings: Settings) -> int:
 
 def _tools(settings: Settings, log: Log, parts: AsyncExitStack) -> Tools:
     keys = Keys(settings.namespace)
-    redis = aconnect(settings.redis_url)
+    redis, verbs = aconnect(settings.redis_url), aconnect(settings.redis_url)
+    verbs.set_retry(Retry(NoBackoff(), 0))  # a claim that is silently repeated would orphan what the first one took
     parts.push_async_callback(redis.aclose)
-    batcher, cache = Batcher(redis), Cache(redis, keys)
+    parts.push_async_callback(verbs.aclose)
+    batcher, cache = Batcher(verbs), Cache(redis, keys)
     parts.push_async_callback(batcher.close)
     parts.push_async_callback(cache.close)
     storage = Storage.from_settings(settings)

@@ -19,7 +19,6 @@ from soundfleet_schemas import (
     JobEvent,
     JobRequest,
     JobResult,
-    JobStatus,
     QueueError,
     SeparationRequest,
     StemSeparationOptions,
@@ -30,9 +29,11 @@ from soundfleet_schemas import (
 from ..client import Producer
 from ..local import Child, LocalStack
 from . import options as o
-from .console import OF_JOB, ExitCode, complain, emit, end_on_terminate, err, out
+from .adding_up import difference_db
+from .console import ExitCode, emit, end_on_terminate, err, out
+from .follow import ended_otherwise
 from .progress import JobProgress
-from .tables import files_table
+from .tables import Delivered, files_table
 
 GENERATOR, SEPARATOR = "sketch", "htdemucs_mini"
 """The two models that need no download."""
@@ -59,31 +60,49 @@ def demo(
     """
     end_on_terminate()
     with ExitStack() as running:
-        scratch = running.enter_context(tempfile.TemporaryDirectory(prefix="soundfleet-demo-"))
-        worker, fleet = _start(Path(scratch), running)
-        show = _Show(fleet, worker, out_dir, as_json)
-        if source is None:
-            request = GenerationRequest(prompt=prompt, duration_sec=duration, backend=GENERATOR, seed=seed)
-            track = show.run(request, "track")
-            if isinstance(track, ExitCode):
-                return track
-            source = out_dir / "track" / track.files["track"].filename
-            stems = show.run(_separation(f"job:{track.job_id}"), "stems")
-        else:
-            stems = show.run(_separation(str(source)), "stems")
-        if isinstance(stems, ExitCode):
-            return stems
-        show.sum_of_stems(stems, source, Path(scratch))
+        scratch = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="soundfleet-demo-")))
+        worker, fleet = _start(scratch, running)
+        delivered: list[Delivered] = []
+        with JobProgress(shown=not as_json) as progress:
+            for name, request in _requests(source, prompt, duration, seed):
+                last = progress.follow(kind_of(request), _events(fleet, worker, fleet.submit(request).id))
+                if last.type is not EventType.completed:
+                    return ended_otherwise(last, as_json)
+                fleet.download(last.job_id, out_dir / name)
+                delivered.append(Delivered(fleet.result(last.job_id), out_dir / name))
+        stems = delivered[-1]
+        mix = source or next(delivered[0].paths())
+        difference = difference_db(mix, list(stems.paths()), _sample_rate(stems.result), scratch)
+        if as_json:
+            for each in delivered:
+                emit(each.result)
+            emit({"difference_db": difference})
+            return ExitCode.OK
+        out.print(files_table(delivered))
+        out.print(f"The stems add up to {mix.name} to within {difference:.0f} dB.")
+    err.print(f"[dim]Nothing runs on; the files are in {out_dir}.[/]", soft_wrap=True)
     return ExitCode.OK
 
 
-def _separation(source: str) -> SeparationRequest:
-    return SeparationRequest(source=source, options=StemSeparationOptions(model=SEPARATOR))
+def _requests(source: Path | None, prompt: str, duration: int, seed: int | None) -> Iterator[tuple[str, JobRequest]]:
+    """What is to be done, each with the directory of its files."""
+    options = StemSeparationOptions(model=SEPARATOR)
+    if source is not None:
+        yield "stems", SeparationRequest(source=str(source), options=options)
+        return
+    track = GenerationRequest(prompt=prompt, duration_sec=duration, backend=GENERATOR, seed=seed)
+    yield "track", track
+    yield "stems", SeparationRequest(source=f"job:{track.id}", options=options)
+
+
+def _sample_rate(result: JobResult) -> int:
+    return next(iter(result.files.values())).sample_rate
 
 
 def _start(scratch: Path, running: ExitStack) -> tuple[Child, Producer]:
     """Start the stack and its worker; ``running`` stops them, the worker first."""
-    with err.status("starting Redis, S3 and a worker"):
+    err.print("A private fleet on this machine: Redis, S3 and one worker on the CPU.")
+    with err.status("starting it"):
         stack = running.enter_context(LocalStack(scratch / "stack"))
         inherited = {name: text for name, text in os.environ.items() if not name.startswith(("SOUNDFLEET_", "AWS_"))}
         ours = {"SOUNDFLEET_SCRATCH_DIR": str(scratch), "SOUNDFLEET_GRACE_SEC": "5"}
@@ -95,55 +114,18 @@ def _start(scratch: Path, running: ExitStack) -> tuple[Child, Producer]:
         return worker, running.enter_context(Producer(stack.settings, stack.storage))
 
 
-class _Show:
-    """Runs one job after another and shows them."""
-
-    def __init__(self, fleet: Producer, worker: Child, out_dir: Path, as_json: bool) -> None:
-        self._fleet = fleet
-        self._worker = worker
-        self._out_dir = out_dir
-        self._as_json = as_json
-
-    def run(self, request: JobRequest, name: str) -> JobResult | ExitCode:
-        """Run a job and download its files into ``out_dir/name``; the exit code when it did not complete."""
-        job = self._fleet.submit(request)
-        with JobProgress(shown=not self._as_json) as progress:
-            last = progress.follow(kind_of(request), self._events(job.id))
-        if last.type is not EventType.completed:
-            if last.error is not None:
-                complain(last.error, self._as_json)
-            return OF_JOB[JobStatus(last.type.value)]
-        directory = self._out_dir / name
-        self._fleet.download(job.id, directory)
-        result = self._fleet.result(job.id)
-        if self._as_json:
-            emit(result)
+def _events(fleet: Producer, worker: Child, job_id: str) -> Iterator[JobEvent]:
+    """A job's events, for as long as the worker lives."""
+    after: str | None = None
+    while True:
+        try:
+            for event in fleet.watch(job_id, after, LOOK_SEC):
+                after = event.id
+                yield event
+        except QueueError as exc:
+            if exc.code is not ErrorCode.RESULT_TIMEOUT:
+                raise
+            if not worker.running:
+                raise error(ErrorCode.WORKER_CRASHED, f"the worker ended: {worker.tail()}") from None
         else:
-            out.print(files_table(result, directory))
-        return result
-
-    def _events(self, job_id: str) -> Iterator[JobEvent]:
-        after: str | None = None
-        while True:
-            try:
-                for event in self._fleet.watch(job_id, after, LOOK_SEC):
-                    after = event.id
-                    yield event
-            except QueueError as exc:
-                if exc.code is not ErrorCode.RESULT_TIMEOUT:
-                    raise
-                if not self._worker.running:
-                    raise error(ErrorCode.WORKER_CRASHED, f"the worker ended: {self._worker.tail()}") from None
-            else:
-                return
-
-    def sum_of_stems(self, result: JobResult, source: Path, scratch: Path) -> None:
-        """Say how exactly the stems add up to their source."""
-        from .adding_up import difference_db
-
-        stems = [self._out_dir / "stems" / stem.filename for stem in result.stems.values()]
-        difference = difference_db(source, stems, next(iter(result.stems.values())).sample_rate, scratch)
-        if self._as_json:
-            emit({"difference_db": difference})
-        else:
-            out.print(f"The {len(stems)} stems add up to {source.name}: they differ by {difference:.0f} dB.")
+            return

@@ -14,7 +14,7 @@ from ..outputs import result_of
 from . import options as o
 from .console import OF_JOB, ExitCode, complain, emit, err, out
 from .progress import JobProgress
-from .tables import files_table, job_table, jobs_table
+from .tables import Delivered, files_table, job_table, jobs_table
 
 
 def follow(
@@ -37,18 +37,19 @@ def follow(
         with JobProgress() as progress:
             last = progress.follow(label, events)
     if last is not None and last.type is not EventType.completed:
-        return _ended_otherwise(last, as_json)
+        return ended_otherwise(last, as_json)
     if directory is not None:
         fleet.download(job_id, directory)
     result = fleet.result(job_id)
     if as_json:
         emit(result)
     else:
-        out.print(files_table(result, directory))
+        out.print(files_table([Delivered(result, directory)]))
     return ExitCode.OK
 
 
-def _ended_otherwise(last: JobEvent, as_json: bool) -> int:
+def ended_otherwise(last: JobEvent, as_json: bool) -> int:
+    """Say why a job did not complete; return the exit code."""
     if last.error is not None:
         complain(last.error, as_json)
     return OF_JOB[JobStatus(last.type.value)]
@@ -79,7 +80,7 @@ def status(job_id: o.JobArgument, as_json: o.Json = False) -> int:
     else:
         out.print(job_table(job))
         if job.result is not None:
-            out.print(files_table(job.result, None))
+            out.print(files_table([Delivered(job.result, None)]))
     return ExitCode.OK
 
 
@@ -135,5 +136,5 @@ def download(
         for path in paths:
             emit({"path": str(path.resolve()), "size": path.stat().st_size})
     else:
-        out.print(files_table(result, out_dir))
+        out.print(files_table([Delivered(result, out_dir)]))
     return ExitCode.OK

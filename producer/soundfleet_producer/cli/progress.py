@@ -52,9 +52,9 @@ class JobProgress:
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=32),
             TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
             TextColumn("{task.fields[state]}"),
             _Remaining(),
-            TimeElapsedColumn(),
             console=err,
         )
 
@@ -102,7 +102,8 @@ def describe(event: JobEvent) -> str:
     """An event in a few words."""
     if event.progress is not None:
         update = event.progress
-        return f"{STAGES[update.stage]}, step {update.current_step} of {update.total_steps}"
+        counted = f", step {update.current_step} of {update.total_steps}" if update.total_steps else ""
+        return STAGES[update.stage] + counted
     because = "" if event.error is None else f": {event.error.code}"
     match event.type:
         case EventType.submitted:

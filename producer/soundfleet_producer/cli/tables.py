@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -31,7 +32,7 @@ COLOURS = {
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="dim", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
@@ -85,14 +86,30 @@ def _what(job: Job) -> str:
     return job.input_source or ""
 
 
-def files_table(result: JobResult, directory: Path | None) -> RenderableType:
-    """The files of a result, with where they lie: in ``directory``, else at their address or key."""
+class Delivered(NamedTuple):
+    """A result, and the directory that its files were downloaded to, if they were."""
+
+    result: JobResult
+    directory: Path | None
+
+    def paths(self) -> Iterator[Path]:
+        """Where the downloaded files lie."""
+        directory = Path() if self.directory is None else self.directory
+        return (directory / file.filename for file in self.result.files.values())
+
+
+def files_table(delivered: Iterable[Delivered]) -> RenderableType:
+    """The files of results, with where they lie: in the directory, else at their address or key."""
     table = _table("file", "length", "peak", "rms", "size", "where")
-    for name, file in result.files.items():
-        where = str(directory / file.filename) if directory is not None else file.cdn_url or file.path
-        cells = (f"{file.duration:.1f} s", _level(file.peak_dbfs), _level(file.rms_dbfs), _size(file))
-        table.add_row(name, *cells, Text(where))
-    notes = [Text(f"! {warning}", style="yellow") for warning in result.warnings]
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    notes = []
+    for result, directory in delivered:
+        for name, file in result.files.items():
+            where = str(directory / file.filename) if directory is not None else file.cdn_url or file.path
+            cells = (f"{file.duration:.1f} s", _level(file.peak_dbfs), _level(file.rms_dbfs), _size(file))
+            table.add_row(Text(name, style="bold"), *cells, Text(where))
+        notes += [Text(f"! {warning}", style="yellow") for warning in result.warnings]
     return Group(table, *notes)
 
 

@@ -1,4 +1,7 @@
-"""``python -m soundfleet_schemas.contract [DIRECTORY]``: write the generated contract (PyYAML, of the dev extra)."""
+"""``python -m soundfleet_schemas.contract [DIRECTORY]``: write the generated contract (PyYAML, of the dev extra).
+
+The directory is ``schemas`` when none is given: run it in the repository's root.
+"""
 
 from __future__ import annotations
 
@@ -7,4 +10,4 @@ from pathlib import Path
 
 from .write import write
 
-write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2])
+write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("schemas"))

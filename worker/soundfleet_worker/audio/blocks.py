@@ -1,8 +1,8 @@
 """The samples of an opened file, block by block, with their damage measured.
 
 What is damage, and how much is forgiven:
-  * Time without sound counts as lost: packets that the decoder refuses, frames that it flags as corrupt, and holes
-    between the timestamps of neighbouring frames. Lost time is filled with silence, so that the rest stays in time.
+  * Time without sound counts as lost: packets that the decoder refuses, and holes between the timestamps of
+    neighbouring frames. A hole is filled with silence, so that the rest stays in time.
   * Up to LOST_SEC or LOST_SHARE of the audio, whichever is more, may be lost: two mp3 frames of a short song, eleven
     of a ten-minute one. More is AUDIO_CORRUPT. FLAC's checksums are checked; damage that a format cannot notice (in
     PCM, often in mp3) is heard and not seen.
@@ -66,7 +66,7 @@ class Blocks:
     def _frames(self) -> Iterator[AudioFrame]:
         """Decode; count refused packets, and let the container's own errors end the file as corrupt."""
         source = self._source
-        source.stream.codec_context.options = {"err_detect": "crccheck"} if source.info.codec == "flac" else {}
+        source.stream.codec_context.options = {"err_detect": "crccheck+explode"} if source.info.codec == "flac" else {}
         packets = source.container.demux(source.stream)
         while True:
             try:
@@ -103,12 +103,11 @@ class Blocks:
                 f"to {channels} channels at {rate} Hz",
             )
         begin = float(frame.pts * frame.time_base) if frame.pts is not None and frame.time_base else self._next_sec
-        length = frame.samples / rate
         hole = max(0.0, begin - self._next_sec) if begin is not None and self._next_sec is not None else 0.0
         hole = hole if hole > HOLE_SEC else 0.0
-        self._lose(max(hole, self._refused_sec) + (length if frame.is_corrupt else 0.0))
+        self._lose(max(hole, self._refused_sec))
         self._refused_sec = 0.0
-        self._next_sec = None if begin is None else begin + length
+        self._next_sec = None if begin is None else begin + frame.samples / rate
         return round(hole * rate)
 
     @property

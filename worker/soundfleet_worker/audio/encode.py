@@ -11,7 +11,6 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.stream import AudioStream
-from av.codec.context import Flags as CodecFlags
 from av.container import OutputContainer
 from numpy.typing import NDArray
 
@@ -24,6 +23,9 @@ CHUNK = 1 << 16
 """Samples that are converted and encoded at once."""
 DEFAULT_BIT_DEPTH = BitDepth.int24
 DEFAULT_MP3_KBPS = 320
+
+_MUXER_OPTIONS = {"fflags": "+bitexact"}
+"""No version strings: an upgrade of FFmpeg that changes no samples changes no bytes."""
 
 _MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _MP3_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -129,7 +131,7 @@ def _mp3_kbps(sample_rate: int, wanted: int | None) -> int:
 def _write(audio: Samples, path: Path, sample_rate: int, shape: _Shape, meter: Meter) -> int:
     """Encode everything; return how many samples were clipped."""
     clipped = 0
-    with av.open(str(path), "w", format=shape.container, options={"fflags": "+bitexact"}) as container:
+    with av.open(str(path.absolute()), "w", format=shape.container, options=_MUXER_OPTIONS) as container:
         stream = _stream(container, sample_rate, audio.shape[0], shape)
         for start, chunk in _chunks(audio):
             meter.add(chunk)
@@ -167,7 +169,6 @@ def _stream(container: OutputContainer, sample_rate: int, channels: int, shape: 
     assert isinstance(stream, AudioStream)
     context = stream.codec_context
     context.format = shape.sample_format
-    context.flags |= CodecFlags.bitexact  # no version strings: an upgrade that changes no samples changes no bytes
     context.thread_count = 1
     if shape.bit_rate is not None:
         context.bit_rate = shape.bit_rate

@@ -95,7 +95,7 @@ class Model(ABC):
     spec: BackendSpec
     max_runs: int
     memory_bytes: int
-    """What the loaded model takes by itself."""
+    """What the loaded model takes by itself, one launch included; it may fall with ``shrink``."""
 
     @abstractmethod
     def memory_of(self, job: EngineJob) -> int:
@@ -110,7 +110,10 @@ class Model(ABC):
         """Advance the given runs by one launch; only runs that are not done are given."""
 
     def shrink(self) -> bool:
-        """Make later launches smaller, for good; False when they cannot be, and fewer runs are the only help."""
+        """Make later launches smaller, for good; False when they cannot be, and fewer runs are the only help.
+
+        Called when memory ran out, and when the model is larger than the engine's budget.
+        """
         return False
 
     @abstractmethod

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 SLOTS = {"cpu": 1, "cuda": 8}
 """Windows per launch: on a CPU more only use more memory, a GPU is filled by several."""
+LIGHT_PARAMETERS = 10_000_000
+"""Below this a model is so quick on a CPU that runs may share it."""
+RUNS_OF_A_LIGHT_MODEL = 4
+WORKSPACE_BYTES = 64
+"""Of activations, per slot, sample of a window and channel of the first layer; measured on HTDemucs."""
 MODULES = ("torch", "demucs", "numpy", "yaml")
 
 
@@ -76,18 +81,34 @@ class Separation(Run):
 class DemucsModel(Model):
     """A loaded bag of Demucs models."""
 
-    max_runs = 8
-
     def __init__(self, spec: BackendSpec, bag: BagOfModels, device: str, slots: int | None = None) -> None:
         import torch
 
         self.spec = spec
-        self.memory_bytes = spec.memory_mb << 20
         self._device = torch.device(device)
         self._slots = slots or SLOTS[self._device.type]
         self._models = [model.to(self._device).eval() for model in bag.models]
+        self._parameters = sum(p.numel() for model in self._models for p in model.parameters())
         self._launches = 0
+        self.max_runs = self._room()
         self._weights = [[float(weight) for weight in row] for row in bag.weights]
+
+    @property
+    def memory_bytes(self) -> int:  # type: ignore[override]  # it falls when the model shrinks
+        """The weights, and what one launch needs."""
+        channels = max(int(getattr(model, "channels", 0)) for model in self._models)
+        launch = (
+            self._slots * round((self.spec.segment_sec or 0.0) * self.spec.sample_rate) * channels * WORKSPACE_BYTES
+        )
+        return launch + 4 * self._parameters
+
+    def _room(self) -> int:
+        """As many runs as a launch has slots.
+
+        Where that is one, sharing gains nothing and stretches every run, against its time limit: runs of a heavy
+        model come one after the other. A light one is shared, so that a short song does not wait for a long one.
+        """
+        return max(self._slots, RUNS_OF_A_LIGHT_MODEL if self._parameters < LIGHT_PARAMETERS else 1)
 
     def memory_of(self, job: EngineJob) -> int:
         """Every stem and the mix, float32 stereo."""
@@ -113,7 +134,7 @@ class DemucsModel(Model):
             mix.samples, layout, models, plan.shifts, plan.seed, self.spec.sample_rate, self._window_length(plan)
         )
         gains = self._gains(models, plan)
-        sums = Accumulator(self.spec.stems, mix.samples, gains, job.scratch, self._device.type)
+        sums = Accumulator(self.spec.stems, mix.samples, gains, job.scratch, str(self._device))
         return Separation(job, plan, mix, windows, torch.from_numpy(layout.blends).to(self._device), sums)
 
     def _needed(self, plan: SeparationPlan) -> tuple[int, ...]:

@@ -8,13 +8,14 @@ import sys
 from soundfleet_schemas import SoundfleetError
 
 from .config import read_config
-from .process import die_with_parent, parent_is_gone, quiet_stdout, serve
+from .process import be_the_one_to_kill, die_with_parent, parent_is_gone, quiet_stdout, serve
 from .wire import EXIT_ORPHANED, EXIT_REFUSED
 
 
 def main() -> int:
     """Run the engine; returns the exit status."""
     die_with_parent()
+    be_the_one_to_kill()
     quiet_stdout()
     parser = argparse.ArgumentParser(prog="python -m soundfleet_worker.engine", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the inherited end of a socket pair")

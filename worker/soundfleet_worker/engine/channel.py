@@ -76,7 +76,7 @@ class Channel:
             if self._outbox and not select.select([], [self._socket], [], timeout_sec)[1]:
                 return
 
-    def wait(self, wake_fd: int) -> None:
-        """Sleep until a message arrives, the outbox can go on, or a byte stands in ``wake_fd``."""
+    def wait(self, wake_fd: int, timeout_sec: float) -> None:
+        """Sleep until a message arrives, the outbox can go on, a byte stands in ``wake_fd``, or the time is over."""
         sock = self._socket.fileno()
-        select.select([sock, wake_fd], [sock] if self._outbox else [], [])
+        select.select([sock, wake_fd], [sock] if self._outbox else [], [], timeout_sec)

@@ -23,11 +23,13 @@ _BROKEN_DEVICE = (
     "CUDNN_STATUS_EXECUTION_FAILED",
 )
 """CUDA errors after which every further call of the process fails."""
+_DEVICE = ("CUDA error", "CUDA driver", "CUDA-capable device", "NVIDIA driver")
+"""Other errors of the device: not the model's fault, and another worker may do better."""
 DETAIL_CHARS = 8_000
 
 
-class Poisoned(Exception):
-    """The device context is broken: the process must end."""
+class Poisoned(BaseException):
+    """The device context is broken: the process must end. No Exception, because nobody on the way may catch it."""
 
 
 def is_out_of_memory(exc: BaseException) -> bool:
@@ -49,10 +51,10 @@ def describe(exc: BaseException, otherwise: ErrorCode) -> ErrorInfo:
     """Return the error that a run ends with; ``otherwise`` is the code of what is not known by name."""
     if isinstance(exc, SoundfleetError):
         return exc.info
-    if is_poison(exc):
-        return error(ErrorCode.DEVICE_FAILED, _first_line(exc)).info
     if is_out_of_memory(exc):
         return error(ErrorCode.OUT_OF_MEMORY, _first_line(exc)).info
+    if is_poison(exc) or (isinstance(exc, RuntimeError) and any(words in str(exc) for words in _DEVICE)):
+        return error(ErrorCode.DEVICE_FAILED, _first_line(exc)).info
     return error(otherwise, _first_line(exc)).info
 
 
@@ -61,6 +63,13 @@ def trace(exc: BaseException) -> str:
     if isinstance(exc, SoundfleetError):
         return ""
     return "".join(traceback.format_exception(exc))[-DETAIL_CHARS:]
+
+
+def let_go(exc: BaseException | None) -> None:
+    """Clear the frames of an exception and of those behind it: their locals hold the memory that ran out."""
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__ or exc.__context__
 
 
 def _first_line(exc: BaseException) -> str:

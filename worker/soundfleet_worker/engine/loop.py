@@ -1,7 +1,7 @@
 """The engine without its process: messages in, messages out, and one ``tick`` that moves everything on by a step.
 
     admit    waiting runs begin: first come first served per model, models in turn, up to the memory budget
-    step     one launch of one model; models that have runs take turns
+    step     one launch of one model; models that have runs share the device's time equally
     report   where the runs stand, at most every ``progress_every_sec``
     collect  what is done is written to scratch and leaves
 
@@ -10,7 +10,6 @@ One thread, no locks: cancel, progress, fairness and out-of-memory are written h
 
 from __future__ import annotations
 
-import resource
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,11 +19,11 @@ from soundfleet_schemas import BackendStatus, ErrorCode, ErrorInfo, Stage, error
 
 from ..backends.contract import BackendFactory, EngineJob
 from .devices import release_memory
-from .faults import Poisoned, describe, is_out_of_memory, is_poison, trace
-from .output import write_output
+from .faults import Poisoned, describe, is_out_of_memory, is_poison, let_go, trace
+from .output import collect
 from .service import Service, Ticket, survey
 from .shelf import Blocked, Shelf
-from .wire import Cancel, Cancelled, Failed, Finished, FromEngine, Progress, Ready, Shutdown, Start, ToEngine
+from .wire import Cancel, Cancelled, Failed, FromEngine, Progress, Ready, Shutdown, Start, ToEngine
 
 SLOW_STEP_SEC = 0.05
 """Before a step that takes longer, a new run's stage is announced; else the report after it is soon enough."""
@@ -54,7 +53,7 @@ class Engine:
         self._blocked = False
         """Whether the first of the lobby waits for memory; nothing changes that but a run that leaves."""
         self._turns: deque[Service] = deque()
-        """Services with active runs, the next to step first."""
+        """Services with active runs; of those that had the least time, the first is next."""
         self._send = send
         self._flush = flush
         self._progress_every_sec = progress_every_sec
@@ -85,8 +84,9 @@ class Engine:
         """Move on by one step; returns whether there is more to do without a new message."""
         self._admit()
         if self._turns:
-            service = self._turns[0]
-            self._turns.rotate(-1)
+            service = min(self._turns, key=lambda active: active.spent_sec)
+            self._turns.remove(service)
+            self._turns.append(service)
             if service.step_sec > SLOW_STEP_SEC:
                 self._flush()
             group = service.turn()
@@ -94,6 +94,10 @@ class Engine:
             self._report(group)
             self._collect(service, group)
         return bool(self._tickets)
+
+    def look_again(self) -> None:
+        """Notice backends that have been installed since; called now and then."""
+        self._shelf.look_again()
 
     def close(self) -> None:
         """Drop every run and free every model."""
@@ -196,6 +200,7 @@ class Engine:
         except Exception as exc:  # a backend may raise anything; one bad run must not disturb the others
             self._judge([ticket], exc)
             if is_out_of_memory(exc) and self._shelf.others_active(ticket):
+                let_go(exc)
                 release_memory()
                 raise Blocked from None
             self._fail(ticket, describe(exc, ErrorCode.MODEL_INFERENCE_FAILED), trace(exc))
@@ -204,6 +209,8 @@ class Engine:
         if not service.waiting:
             self._lobby.remove(service)
         if not service.active:
+            least = min((other.spent_sec for other in self._turns), default=0.0)
+            service.spent_sec = max(service.spent_sec, least)  # time not used is not saved up
             self._turns.append(service)
         service.active.append(ticket)
         ticket.run, ticket.begun_at = run, self._clock()
@@ -245,6 +252,7 @@ class Engine:
         except Exception as exc:  # a backend may raise anything; _recover decides whom it concerns
             self._recover(service, group, exc)
         service.step_sec = self._clock() - start
+        service.spent_sec += service.step_sec
 
     def _recover(self, service: Service, group: list[Ticket], exc: Exception) -> None:
         """Repeat a failed step smaller, or find the run to blame and fail it."""
@@ -252,6 +260,7 @@ class Engine:
         model = service.model
         assert model is not None
         if is_out_of_memory(exc):
+            let_go(exc)
             release_memory()
             if model.shrink():
                 return
@@ -298,22 +307,10 @@ class Engine:
             if ticket.run is None or not ticket.run.done:
                 continue
             try:
-                output = model.finish(ticket.run)
-                files = write_output(output, ticket.job.scratch)
+                finished = collect(model, ticket, self._clock() - ticket.begun_at)
             except Exception as exc:  # a backend may raise anything; finish has freed the run
                 self._judge([ticket], exc)
                 self._fail(ticket, describe(exc, ErrorCode.MODEL_INFERENCE_FAILED), trace(exc), discard=False)
                 continue
             self._leave(ticket, discard=False)
-            self._send(
-                Finished(
-                    run=ticket.name,
-                    outputs=files,
-                    sample_rate=output.sample_rate,
-                    parameters=dict(output.parameters),
-                    warnings=output.warnings,
-                    load_sec=ticket.load_sec,
-                    infer_sec=self._clock() - ticket.begun_at,
-                    peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-                )
-            )
+            self._send(finished)

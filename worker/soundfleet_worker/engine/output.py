@@ -1,8 +1,9 @@
-"""From a backend's output to ``.npy`` files in the run's scratch directory."""
+"""From a run that is done to ``.npy`` files in its scratch directory, and the message that names them."""
 
 from __future__ import annotations
 
 import math
+import resource
 from mmap import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,29 @@ from typing import TYPE_CHECKING
 from soundfleet_schemas import ErrorCode, error
 
 from ..backends.scratch import scratch_full
-from .wire import OutputFile
+from .wire import Finished, OutputFile
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..backends.contract import Output
+    from ..backends.contract import Model, Output
+    from .service import Ticket
+
+
+def collect(model: Model, ticket: Ticket, infer_sec: float) -> Finished:
+    """Finish a run and write what it made; raises what the backend raises, or what ``write_output`` does."""
+    assert ticket.run is not None
+    output = model.finish(ticket.run)
+    return Finished(
+        run=ticket.name,
+        outputs=write_output(output, ticket.job.scratch),
+        sample_rate=output.sample_rate,
+        parameters=dict(output.parameters),
+        warnings=output.warnings,
+        load_sec=ticket.load_sec,
+        infer_sec=infer_sec,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    )
 
 
 def write_output(output: Output, scratch: Path) -> tuple[OutputFile, ...]:
@@ -35,6 +53,7 @@ def _write(name: str, audio: np.ndarray, scratch: Path) -> OutputFile:
     path = scratch / f"{name}.npy"
     if not _lies_there(audio, path):
         try:
+            scratch.mkdir(mode=0o700, exist_ok=True)  # a run without input has none yet
             np.save(path, audio)
         except OSError as exc:
             raise scratch_full(exc, path) from None

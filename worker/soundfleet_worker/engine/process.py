@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
 import signal
 import socket
 import sys
+import time
+from pathlib import Path
 from types import FrameType
 
 from ..backends.registry import build
@@ -19,6 +22,8 @@ from .loop import Engine
 from .wire import EXIT_ORPHANED, EXIT_POISONED
 
 PR_SET_PDEATHSIG = 1
+LOOK_AGAIN_SEC = 30.0
+"""How often backends that were not installed are looked for again."""
 FAREWELL_SEC = 2.0
 """How long a last message may wait for a supervisor that does not read."""
 
@@ -52,7 +57,11 @@ def serve(fd: int, config: EngineConfig) -> int:
 def _loop(engine: Engine, channel: Channel, signals: Signals) -> int:
     engine.announce()
     channel.flush()
+    looked_at = time.monotonic()
     while not (engine.stopped or signals.stop):
+        if time.monotonic() - looked_at > LOOK_AGAIN_SEC:
+            engine.look_again()
+            looked_at = time.monotonic()
         for message in channel.receive():
             engine.handle(message)
         if channel.closed:
@@ -60,7 +69,7 @@ def _loop(engine: Engine, channel: Channel, signals: Signals) -> int:
         busy = False if channel.congested else engine.tick()
         channel.flush()
         if not busy and not engine.stopped:
-            channel.wait(signals.wake_fd)
+            channel.wait(signals.wake_fd, LOOK_AGAIN_SEC)
     engine.close()
     channel.drain(FAREWELL_SEC)
     return 0
@@ -93,6 +102,12 @@ def die_with_parent() -> None:
     """Have the kernel kill this process when the supervisor dies, even in the middle of a long step (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def be_the_one_to_kill() -> None:
+    """When the machine runs out of memory, let the kernel choose this process and spare the supervisor (Linux)."""
+    with contextlib.suppress(OSError):  # elsewhere, or where /proc is closed, the kernel's own choice stands
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
 
 
 def parent_is_gone(fd: int) -> bool:

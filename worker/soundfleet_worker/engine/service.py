@@ -49,6 +49,8 @@ class Service:
     used_at: float = 0.0
     step_sec: float = float("inf")
     """Duration of the last step."""
+    spent_sec: float = 0.0
+    """Device time that this service has had, or would have had if it had always been active."""
 
     @property
     def spec(self) -> BackendSpec:

@@ -8,8 +8,8 @@ from soundfleet_schemas import BackendStatus, ErrorCode, error
 
 from ..backends.contract import Model, Report
 from .devices import MEGABYTE, release_memory
-from .faults import describe, is_out_of_memory
-from .service import Service, Ticket
+from .faults import Poisoned, describe, is_out_of_memory, is_poison
+from .service import Service, Ticket, survey
 
 
 class Blocked(Exception):
@@ -44,10 +44,10 @@ class Shelf:
 
     def load(self, service: Service, report: Report) -> None:
         """Load a service's model; raises Blocked, or what stands in the way, and the status then says so."""
-        status, reason = service.factory.status()
-        if status is not BackendStatus.Ready:
-            self.mark(service, status, reason)
-            raise error(ErrorCode.BACKEND_NOT_READY, f"{service.name}: {reason or status}")
+        found = survey(service.factory)
+        if found.status is not BackendStatus.Ready:
+            self.mark(service, found.status, found.message)
+            raise error(ErrorCode.BACKEND_NOT_READY, f"{service.name}: {found.message or found.status}")
         self.make_room(service.spec.memory_mb * MEGABYTE, keep=service)
         report(BackendStatus.Loading, None)
         try:
@@ -77,6 +77,8 @@ class Shelf:
                 self.evict(min(idle, key=lambda service: service.used_at))
             elif any(service.active for service in self._services.values()):
                 raise Blocked
+            elif keep.model is not None and keep.model.shrink():
+                continue
             else:
                 need, budget = (n / MEGABYTE for n in (self._used() + need_bytes, self._budget_bytes))
                 raise error(
@@ -85,12 +87,23 @@ class Shelf:
                     "Use a shorter input or a smaller model, or raise SOUNDFLEET_MEMORY_MB.",
                 )
 
+    def look_again(self) -> None:
+        """Notice backends whose files have come since: somebody pulled a model."""
+        for service in self._services.values():
+            if service.status is BackendStatus.NotInstalled:
+                found = survey(service.factory)
+                self.mark(service, found.status, found.message)
+
     def evict(self, service: Service) -> None:
         """Free the model of a service that has no active runs."""
         model, service.model = service.model, None
         if model is None:
             return
-        model.close()
+        try:
+            model.close()
+        except Exception as exc:  # a backend may raise anything; the model goes either way
+            if is_poison(exc):
+                raise Poisoned from exc
         del model
         release_memory()
 

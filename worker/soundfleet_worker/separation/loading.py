@@ -15,6 +15,8 @@ from .files import HUB, Found, Missing, find, signatures_of
 if TYPE_CHECKING:
     from demucs.apply import BagOfModels
 
+CLASSES = ("demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs", "demucs.demucs.Demucs")
+
 
 def load(spec: BackendSpec, source: ModelSource) -> BagOfModels:
     """Return a model as a bag (a single one as a bag of one), on the CPU, in eval mode.
@@ -36,12 +38,24 @@ def load(spec: BackendSpec, source: ModelSource) -> BagOfModels:
 
 def _read(name: str, found: Found) -> BagOfModels:
     if not found.pickled:
+        for signature in signatures_of(found.folder / f"{name}.yaml") or []:
+            _check_class(found.folder / f"{signature}.safetensors")
         return load_bag(name, found.folder)
     from demucs.apply import BagOfModels
     from demucs.pretrained import get_model
 
     model = get_model(name, repo=found.folder)
     return model if isinstance(model, BagOfModels) else BagOfModels([model]).eval()
+
+
+def _check_class(path: Path) -> None:
+    """Raise ValueError unless the file names a class of Demucs: the loader would call whatever it names."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        named = (file.metadata() or {}).get("klass")
+    if named not in CLASSES:
+        raise ValueError(f"{path.name} is of class {named}, not of {', '.join(CLASSES)}")
 
 
 def _check(bag: BagOfModels, spec: BackendSpec, folder: Path) -> None:

@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,7 @@ class Grid:
     """(rows, segment): weights of the first, second ... segment; the last row serves all further ones."""
 
 
+@lru_cache(maxsize=16)
 def grid(segment_sec: float, overlap: float, sample_rate: int) -> Grid:
     """Lay out segments; raises INVALID_OPTION when the stride comes to less than one sample.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -16,8 +16,8 @@ from . import clock
 from .batcher import Batcher
 from .keeper import Keeper
 
-BLOCK_SEC = 5.0
-"""Longest sleep on the bells: a token may have gone to a worker that died with it."""
+BLOCK_SEC = 2.0
+"""Longest sleep on the bells: a token may have gone to a worker that hangs."""
 PAUSE_SEC = (0.1, 2.0)
 """Between attempts while Redis is away."""
 TOKENS = 64
@@ -25,7 +25,12 @@ TOKENS = 64
 
 
 class Claimer:
-    """Claims for a worker. ``free`` says how many jobs it can take; ``take`` takes them."""
+    """Claims for a worker.
+
+    ``services`` are what it claims for, ``free`` says how many jobs it can take, ``take`` takes them. ``groups`` are
+    the lanes that are known to have had a consumer group: one that is made anew had vanished with its server's data.
+    ``recover`` is called when Redis is back, before the next claim.
+    """
 
     def __init__(
         self,
@@ -38,6 +43,8 @@ class Claimer:
         log: Log,
         *,
         services: Callable[[], Sequence[tuple[Any, str]]],
+        groups: set[str],
+        recover: Callable[[], Awaitable[None]],
         free: Callable[[], int],
         take: Callable[[Claim, float], None],
     ) -> None:
@@ -49,13 +56,13 @@ class Claimer:
         self._keeper = keeper
         self._log = log
         self._services = services
+        self._groups = groups
+        self._recover = recover
         self._free = free
         self._take = take
         self._stopping = asyncio.Event()
         self._slot_freed = asyncio.Event()
         self._turn = 0
-        self._seen: set[str] = set()
-        """Lanes that have had a group: one that is made anew had vanished."""
         self._away = False
 
     def slot_freed(self) -> None:
@@ -96,16 +103,16 @@ class Claimer:
             await self._idle(free, services)
 
     async def _claim(self, free: int, services: Sequence[tuple[Any, str]]) -> list[Claim]:
+        if self._away:
+            await self._recover()
+            self._away = False
+            self._log.warning(Event.redis_back)
         at = clock.now()
         lanes = self._lanes(services)
         claims = await self._batcher.perform(claim(self._keys, self._worker_id, free, lanes, self._limits))
-        if self._away:
-            self._away = False
-            self._log.warning(Event.redis_back)
         for job in claims.jobs:
             self._take(job, at)
         self._shout(claims)
-        self._seen.update(str(lane) for lane in lanes)
         return claims.jobs
 
     def _lanes(self, services: Sequence[tuple[Any, str]]) -> list[Lane]:
@@ -117,8 +124,9 @@ class Claimer:
 
     def _shout(self, claims: Claims) -> None:
         for lane in claims.created:
-            level = self._log.error if lane in self._seen else self._log.debug
-            level(Event.group_created, lane=lane, lost=lane in self._seen)
+            level = self._log.error if lane in self._groups else self._log.debug
+            level(Event.group_created, lane=lane, lost=lane in self._groups)
+            self._groups.add(lane)
 
     async def _idle(self, free: int, services: Sequence[tuple[Any, str]]) -> None:
         """Sleep until a bell rings for one of our services."""

@@ -61,7 +61,7 @@ async def _all(stores: Sequence[Coroutine[Any, Any, Delivered]]) -> list[Deliver
 async def _store(run: Run, work: Work, made: Finished, output: OutputFile, output_dir: str, tools: Tools) -> Delivered:
     """Encode and upload one file."""
     plan = plan_of(work.request)
-    path = run.directory() / f"{output.name}.{plan.output_format}"
+    path = run.directory / f"{output.name}.{plan.output_format}"
     done = await run.in_thread(tools.deliverers, encode_file, output, path, made.sample_rate, plan, output_dir)
     run.check_lease()
     content_type = CONTENT_TYPES[plan.output_format]

@@ -33,6 +33,7 @@ class EngineProcess(asyncio.Protocol):
     def __init__(self, on_message: Callable[[FromEngine], None]) -> None:
         self._on_message = on_message
         self._buffer = bytearray()
+        self._outbox = bytearray()
         self._transport: asyncio.Transport | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._words: deque[str] = deque(maxlen=_WORDS_KEPT)
@@ -68,9 +69,18 @@ class EngineProcess(asyncio.Protocol):
         return self._process.pid
 
     def send(self, message: ToEngine) -> None:
-        """Send a message; one to an engine that is gone is dropped, and its end is reported by ``wait``."""
+        """Send a message, together with others of the same moment: every write wakes the engine.
+
+        One to an engine that is gone is dropped, and its end is reported by ``wait``.
+        """
+        if not self._outbox:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outbox += frame(message)
+
+    def _flush(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame(message))
+            self._transport.write(bytes(self._outbox))
+        self._outbox.clear()
 
     async def wait(self) -> Death:
         """Wait for the process to end, and for the last of its words."""

@@ -20,7 +20,7 @@ async def infer(run: Run, work: Work, reporter: Reporter, tools: Tools) -> Finis
         job_id=run.token.job_id,
         request=work.request,
         backend=work.spec.backend,
-        scratch=str(run.directory()),
+        scratch=str(run.directory),
         input_path=None if work.input_path is None else str(work.input_path),
     )
     limit_sec = run_limit_sec(work.audio_sec, work.request.time_limit_sec, tools.limits)

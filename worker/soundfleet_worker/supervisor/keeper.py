@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 
-from soundfleet_schemas import CATALOG, Backend, BackendSpec, ErrorCode, Stage, error
+from soundfleet_schemas import CATALOG, Backend, BackendSpec, BackendStatus, ErrorCode, Stage, error
 
 from ..engine.wire import EXIT_REFUSED, Cancel, Cancelled, Failed, Finished, FromEngine, Progress, Ready, Start
 from ..logging import Event, Log
@@ -100,22 +100,29 @@ class Keeper:
                     raise EngineFailed(answer.info, answer.detail)
 
     async def _assign(self, assignment: Assignment) -> Answer:
-        try:
-            async with asyncio.timeout(READY_LIMIT_SEC):
-                while self._engine is None or not self.ready:
-                    await self._ready.wait()
-        except TimeoutError:
-            raise error(ErrorCode.BACKEND_NOT_READY, "the worker's engine does not start") from None
+        engine = self._engine if self.ready else await self._next_engine()
+        assert engine is not None
         self._assignments[assignment.name] = assignment
         if len(self._assignments) == 1:
             self._heard_at = clock.now()
-        self._engine.send(assignment.start)
+        engine.send(assignment.start)
         try:
             return await asyncio.shield(assignment.answer)
         except asyncio.CancelledError:
             self._drop(assignment, DROP_GRACE_SEC)
-            await asyncio.wait([assignment.answer])
+            while not assignment.answer.done():  # within the grace, or the engine is killed
+                with contextlib.suppress(asyncio.CancelledError):  # to be told twice changes nothing
+                    await asyncio.wait([assignment.answer])
             raise
+
+    async def _next_engine(self) -> EngineProcess | None:
+        try:
+            async with asyncio.timeout(READY_LIMIT_SEC):
+                while not self.ready:
+                    await self._ready.wait()
+        except TimeoutError:
+            raise error(ErrorCode.BACKEND_NOT_READY, "the worker's engine does not start") from None
+        return self._engine
 
     def _drop(self, assignment: Assignment, grace_sec: float) -> None:
         if assignment.name in self._assignments and assignment.give_up_at is None:
@@ -140,7 +147,10 @@ class Keeper:
 
     def _is_ready(self, message: Ready) -> None:
         self.device = message.device
-        self.backends = {backend.backend: backend for backend in message.backends}
+        before, self.backends = self.backends, {backend.backend: backend for backend in message.backends}
+        for name, backend in self.backends.items():
+            if backend.status is BackendStatus.Error and (name not in before or before[name].status != backend.status):
+                self._log.error(Event.backend_failed, backend=name, why=backend.message)
         self.catalog = {**CATALOG, **{spec.backend: spec for spec in message.specs}}
         if not self.ready and self._killed is None and not self._closing.is_set():
             self._started = True

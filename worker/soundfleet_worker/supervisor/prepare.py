@@ -64,7 +64,7 @@ async def prepare(run: Run, tools: Tools) -> Prepared:
         return Work(request, spec, track_id, float(request.duration_sec), 1)
     assert not isinstance(request.source, str)
     source = await locate(request.source, tools)
-    path, size, sha256 = await run.in_thread(tools.preparers, _fetch, run.directory(), source, tools)
+    path, size, sha256 = await run.in_thread(tools.preparers, _fetch, run.directory, source, tools)
     if track_id is None:
         track_id = fingerprint(request, spec, sha256)
         if known := await _known(run, request, track_id, tools):
@@ -102,6 +102,7 @@ async def _known(run: Run, request: JobRequest, track_id: str | None, tools: Too
 
 def _fetch(directory: Path, source: Source, tools: Tools) -> tuple[Path, int, str]:
     """Download the source; return the file, its size and its SHA-256."""
+    directory.mkdir(mode=0o700, exist_ok=True)
     path = directory / "source"
     size = tools.storage.fetch(source.bucket, source.key, path, source.max_bytes)
     with path.open("rb") as file:

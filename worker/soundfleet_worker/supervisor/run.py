@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,11 +24,11 @@ class Run:
     """One attempt at one job."""
 
     __slots__ = (
+        "_calls",
         "_held_from",
         "_limits",
         "_scratch",
         "_stepping",
-        "_threads",
         "claim",
         "current_step",
         "log",
@@ -64,7 +64,7 @@ class Run:
         self._held_from = held_from
         self._limits = limits
         self._scratch = scratch
-        self._threads: set[asyncio.Future[Any]] = set()
+        self._calls: list[Future[Any]] = []
 
     @property
     def token(self) -> Token:
@@ -108,23 +108,21 @@ class Run:
             self.stop_reason = Stop.lost
             raise asyncio.CancelledError
 
+    @property
     def directory(self) -> Path:
-        """This run's scratch directory, made on first use."""
+        """This run's scratch directory, which may not have been made yet."""
         return self._scratch.of(self.name)
 
     async def in_thread(self, pool: Executor, call: Callable[..., T], *args: Any) -> T:
         """Run ``call`` in a pool. When the run is stopped meanwhile, the call goes on; ``clean_up`` waits for it."""
-        future = asyncio.get_running_loop().run_in_executor(pool, call, *args)
-        self._threads.add(future)
-        future.add_done_callback(self._threads.discard)
-        return await asyncio.shield(future)
+        future = pool.submit(call, *args)
+        self._calls.append(future)
+        return await asyncio.shield(asyncio.wrap_future(future))
 
     async def clean_up(self) -> None:
         """Remove what the run left on disk, after the last thread that may write there."""
-        for future in list(self._threads):
-            future.cancel()  # only those that still wait for their turn
-        if self._threads:
-            await asyncio.gather(*self._threads, return_exceptions=True)
+        under_way = [asyncio.wrap_future(call) for call in self._calls if not (call.cancel() or call.done())]
+        await asyncio.gather(*under_way, return_exceptions=True)
         self._scratch.remove(self.name)
 
     def known_request(self) -> JobRequest:

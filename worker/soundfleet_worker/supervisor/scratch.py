@@ -25,26 +25,24 @@ class Scratch:
         self._parents = [p for p in (fast, disk) if p is not None]
         self._room_bytes = room_bytes
         self._roots: dict[Path, Path] = {}
-        self._made: dict[str, Path] = {}
+        self._given: dict[str, Path] = {}
 
     def of(self, run: str) -> Path:
-        """The directory of a run, made on first use."""
-        path = self._made.get(run)
+        """The directory of a run. Whoever writes there first makes it: most small runs never do."""
+        path = self._given.get(run)
         if path is None:
-            path = self._root() / run.replace("/", "-")
-            path.mkdir(mode=0o700)
-            self._made[run] = path
+            path = self._given[run] = self._root() / run.replace("/", "-")
         return path
 
     def remove(self, run: str) -> None:
         """Remove a run's directory and all that is in it, if it was made."""
-        path = self._made.pop(run, None)
-        if path is not None:
+        path = self._given.pop(run, None)
+        if path is not None and os.path.exists(path):
             shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
         """Remove everything."""
-        self._made.clear()
+        self._given.clear()
         for root in self._roots.values():
             shutil.rmtree(root, ignore_errors=True)
         self._roots.clear()

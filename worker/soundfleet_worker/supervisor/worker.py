@@ -29,6 +29,7 @@ from .duties.promoter import Promoter
 from .duties.reaper import Reaper
 from .duties.sweeper import Sweeper
 from .lifecycle import live
+from .orphans import release_orphans
 from .outcome import Stop
 from .run import Run
 from .scratch import Scratch
@@ -58,6 +59,7 @@ class Worker:
         self._started_at = datetime.now(UTC)
         self._blocking = aconnect_blocking(settings.redis_url, BLOCK_SEC)
         keys, limits, batcher, redis = tools.keys, tools.limits, tools.batcher, tools.redis
+        groups: set[str] = set()
         self._claimer = Claimer(
             worker_id,
             keys,
@@ -67,6 +69,8 @@ class Worker:
             tools.keeper,
             log,
             services=self.services,
+            groups=groups,
+            recover=self._recover,
             free=lambda: settings.slots - len(self.runs),
             take=self.take,
         )
@@ -78,7 +82,7 @@ class Worker:
             Watchman(self.runs, limits),
             Promoter(keys, batcher),
             Reaper(keys, limits, batcher, log),
-            Sweeper(keys, batcher, redis),
+            Sweeper(keys, batcher, redis, groups),
             self._heartbeat,
             self._control,
         )
@@ -95,6 +99,8 @@ class Worker:
         stop = asyncio.create_task(drain.wait(), name="stop")
         try:
             await asyncio.wait({keeping, claiming, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if keeping.done():  # there is no engine to finish anything
+                hurry.set()
             await self._drain(claiming, hurry)
         finally:
             stop.cancel()
@@ -134,6 +140,13 @@ class Worker:
         await self._blocking.aclose()
         self._scratch.close()
         self._log.info(Event.stopped)
+
+    async def _recover(self) -> None:
+        """Redis is back: hand back what it gave to us in answers that were lost."""
+        tools = self._tools
+        released = await release_orphans(tools.redis, tools.batcher, tools.keys, self.id, self.runs)
+        if released:
+            self._log.warning(Event.orphaned, jobs=released)
 
     def take(self, claim: Claim, at: float) -> None:
         """Take a claimed job in hand; ``at`` is when the claim was sent, from which its lease counts."""

@@ -1,0 +1,321 @@
+"""The command line as a person and as a script meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from tests.hands import Hands
+from tests.stacks import Stack
+from tests.waiting import wait_until
+
+from soundfleet_producer import GenerationRequest, Producer
+from soundfleet_producer.cli.app import run
+from soundfleet_schemas import ErrorCode, JobStatus
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        """Every line of stdout as JSON."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class CommandLine:
+    """Runs commands against the test's corner of the stack."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self._capture = capture
+
+    def __call__(self, *arguments: str) -> Said:
+        self._capture.readouterr()
+        code = run(arguments)
+        return Said(code, *self._capture.readouterr())
+
+
+@pytest.fixture
+def soundfleet(stack: Stack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CommandLine:
+    """The command line in this process, with the stack in its environment."""
+    for name, value in stack.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", "200")
+    return CommandLine(capfd)
+
+
+def _submit(producer: Producer) -> str:
+    return producer.submit(GenerationRequest(prompt="warm lofi", duration_sec=30)).id
+
+
+def test_generate_prints_the_id_and_nothing_else_on_stdout(soundfleet: CommandLine, producer: Producer) -> None:
+    """A script can take the line as it is; the hint is on stderr."""
+    said = soundfleet("generate", "warm lofi", "--duration", "20", "--seed", "7")
+    job = producer.status(said.out.strip())
+    assert said.code == 0
+    assert (job.request.prompt, job.request.seed) == ("warm lofi", 7)  # type: ignore[union-attr]
+    assert "soundfleet watch" in said.err
+
+
+def test_the_same_id_is_the_same_job(soundfleet: CommandLine) -> None:
+    """A script that does not know whether its command got through runs it again."""
+    arguments = ("generate", "warm lofi", "--id", "11111111-1111-4111-8111-111111111111", "--json")
+    assert soundfleet(*arguments).documents[0]["outcome"] == "created"
+    assert soundfleet(*arguments).documents[0]["outcome"] == "exists"
+
+
+def test_separate_uploads_the_file(soundfleet: CommandLine, producer: Producer, tmp_path: Path) -> None:
+    """Options of the separation arrive as they were given."""
+    song = tmp_path / "song.mp3"
+    song.write_bytes(b"music")
+    said = soundfleet("separate", str(song), "-m", "htdemucs_mini", "--stems", "vocals, drums", "--format", "flac")
+    job = producer.status(said.out.strip())
+    assert job.options is not None
+    assert (job.options.stems, job.options.output_format) == (("vocals", "drums"), "flac")
+    assert job.input_source is not None
+    assert job.input_source.startswith("uploads/")
+
+
+def test_watching_as_json_is_one_document_per_line(soundfleet: CommandLine, producer: Producer, hands: Hands) -> None:
+    """Events in order, then the result with addresses; nothing else on stdout."""
+    job_id = _submit(producer)
+    token = hands.claim().token
+    hands.report(token, 50)
+    hands.complete(token, {"drums": b"boom"})
+    said = soundfleet("watch", job_id, "--json")
+    *events, result = said.documents
+    assert [event["type"] for event in events] == ["submitted", "claimed", "progress", "completed"]
+    assert result["cdn_urls"]
+    assert said.err == ""
+
+
+def test_watching_without_a_terminal_is_one_line_per_event(
+    soundfleet: CommandLine, producer: Producer, hands: Hands
+) -> None:
+    """A log file shows what happened; the table of files goes to stdout."""
+    job_id = _submit(producer)
+    hands.complete(hands.claim().token, {"drums": b"boom"})
+    said = soundfleet("watch", job_id)
+    assert said.err.splitlines() == [
+        "generate: waiting for a worker",
+        "generate: claimed",
+        "generate: done",
+    ]
+    assert "drums" in said.out
+
+
+def test_out_follows_the_job_and_downloads_its_files(soundfleet: CommandLine, hands: Hands, tmp_path: Path) -> None:
+    """One command from the prompt to the files."""
+
+    def work() -> None:
+        wait_until(lambda: hands.stack.redis.zcard(hands.stack.keys.jobs(JobStatus.pending)), "the job")
+        hands.complete(hands.claim().token, {"drums": b"boom"})
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    said = soundfleet("generate", "warm lofi", "--out", str(tmp_path / "out"), "--timeout", "30")
+    worker.join()
+    assert said.code == 0
+    assert (tmp_path / "out" / "drums.wav").read_bytes() == b"boom"
+    assert str(tmp_path / "out" / "drums.wav") in said.out
+
+
+def test_download_names_the_files_it_wrote(
+    soundfleet: CommandLine, producer: Producer, hands: Hands, tmp_path: Path
+) -> None:
+    """As JSON: one path and size per line."""
+    job_id = _submit(producer)
+    hands.complete(hands.claim().token, {"drums": b"boom"})
+    said = soundfleet("download", job_id, "--out", str(tmp_path), "--json")
+    assert [Path(document["path"]).name for document in said.documents] == ["drums.wav", "manifest.json"]
+    assert said.documents[0]["size"] == 4
+
+
+def test_lists_are_one_document_per_line(soundfleet: CommandLine, producer: Producer, hands: Hands) -> None:
+    """jobs, dead list, workers and backends; an empty list is no line."""
+    _submit(producer)
+    hands.fail(hands.claim().token)
+    assert [job["status"] for job in soundfleet("jobs", "--json").documents] == ["failed"]
+    assert soundfleet("jobs", "--status", "pending", "--json").out == ""
+    assert [letter["reason"] for letter in soundfleet("dead", "list", "--json").documents] == ["permanent"]
+    assert soundfleet("workers", "--json").out == ""
+    assert "htdemucs" in [spec["backend"] for spec in soundfleet("backends", "--json").documents]
+
+
+def test_what_a_person_reads_names_the_same_things(soundfleet: CommandLine, producer: Producer, hands: Hands) -> None:
+    """The tables hold the ids, the states and the reasons."""
+    job_id = _submit(producer)
+    hands.fail(hands.claim().token)
+    assert job_id in soundfleet("jobs").out
+    assert "failed" in soundfleet("status", job_id).out
+    assert "AUDIO_CORRUPT" in soundfleet("dead", "list").out
+    assert "what was known" in soundfleet("dead", "show", job_id).out
+    assert "soundfleet worker" in soundfleet("workers").err
+    assert "for scientific purposes" in soundfleet("backends").out
+
+
+def test_dead_letters_are_redriven_and_purged(soundfleet: CommandLine, producer: Producer, hands: Hands) -> None:
+    """The new job's id is printed; purging says how many."""
+    job_id = _submit(producer)
+    hands.fail(hands.claim().token)
+    again = soundfleet("dead", "redrive", job_id).out.strip()
+    assert producer.status(again).request.retried_from == job_id
+    hands.fail(hands.claim().token)
+    assert soundfleet("dead", "redrive", "--all", "--json").documents[0]["outcome"] == "created"
+    hands.fail(hands.claim().token)
+    assert soundfleet("dead", "purge", "--yes", "--json").documents == [{"purged": 1}]
+
+
+def test_cancel_says_what_became_of_the_job(soundfleet: CommandLine, producer: Producer, hands: Hands) -> None:
+    """A waiting job is cancelled, a running one is being cancelled."""
+    running, waiting = _submit(producer), _submit(producer)
+    hands.claim()
+    assert "is being cancelled by worker hands" in soundfleet("cancel", running).out
+    assert "is cancelled" in soundfleet("cancel", waiting).out
+
+
+EXPECTED: list[tuple[list[str], int, str]] = [
+    (["generate", ""], 2, "INVALID_PROMPT"),
+    (["generate", "x", "--duration", "500"], 2, "INVALID_DURATION"),
+    (["generate", "x", "--duration", "long"], 2, "--duration"),
+    (["generate", "x", "--backend", "nobody"], 2, "soundfleet backends"),
+    (["generate", "x", "--steps", "8"], 2, "inference_steps"),
+    (["generate", "x", "--timeout", "3"], 2, "--watch"),
+    (["generate"], 2, "PROMPT"),
+    (["nonsense"], 2, "nonsense"),
+    (["separate", "/nowhere/song.mp3", "-m", "htdemucs_mini"], 4, "SOURCE_NOT_FOUND"),
+    (["separate", "ftp://x/y", "-m", "htdemucs_mini"], 2, "INVALID_SOURCE"),
+    (["status", "11111111-1111-4111-8111-111111111111"], 4, "JOB_NOT_FOUND"),
+    (["watch", "11111111-1111-4111-8111-111111111111"], 4, "JOB_NOT_FOUND"),
+    (["dead", "show", "11111111-1111-4111-8111-111111111111"], 4, "JOB_NOT_FOUND"),
+    (["dead", "redrive"], 2, "--all"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), EXPECTED, ids=[" ".join(row[0]) for row in EXPECTED])
+def test_an_expected_error_is_one_line_on_stderr(
+    soundfleet: CommandLine, arguments: list[str], code: int, says: str
+) -> None:
+    """It names what is wrong; stdout stays empty; the exit code tells scripts."""
+    said = soundfleet(*arguments)
+    assert said.code == code
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert says in said.err
+
+
+def test_an_error_of_a_json_command_is_a_document_on_stderr(soundfleet: CommandLine) -> None:
+    """Scripts need not read prose."""
+    said = soundfleet("generate", "", "--json")
+    assert json.loads(said.err)["code"] == "INVALID_PROMPT"
+
+
+@pytest.mark.parametrize(("end", "code"), [("fail", 1), ("cancel", 6), ("wait", 5)])
+def test_the_exit_code_of_watch_is_the_outcome_of_the_job(
+    soundfleet: CommandLine, producer: Producer, hands: Hands, end: str, code: int
+) -> None:
+    """1 failed, 6 cancelled, 5 not ended in time."""
+    job_id = _submit(producer)
+    if end == "fail":
+        hands.fail(hands.claim().token, ErrorCode.AUDIO_CORRUPT)
+    elif end == "cancel":
+        producer.cancel(job_id)
+    assert soundfleet("watch", job_id, "--timeout", "0.2").code == code
+
+
+def test_redis_that_is_away_is_exit_code_three(soundfleet: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is storage; doctor says which, and goes on looking."""
+    monkeypatch.setenv("SOUNDFLEET_REDIS_URL", "redis://127.0.0.1:1/0")
+    said = soundfleet("jobs")
+    assert (said.code, len(said.err.splitlines())) == (3, 1)
+    assert "SOUNDFLEET_REDIS_URL" in said.err
+    examined = soundfleet("doctor", "--json")
+    assert examined.code == 3
+    assert {finding["what"]: finding["verdict"] for finding in examined.documents} == {
+        "redis": "failed",
+        "storage": "ok",
+        "workers": "failed",
+    }
+
+
+def test_doctor_finds_the_local_stack_healthy(soundfleet: CommandLine) -> None:
+    """No worker is a warning, not a fault."""
+    said = soundfleet("doctor", "--json")
+    assert said.code == 0
+    verdicts = {finding["what"]: finding["verdict"] for finding in said.documents}
+    assert verdicts == {"redis": "ok", "eviction": "ok", "durability": "ok", "storage": "ok", "workers": "warning"}
+
+
+def test_a_wrong_setting_is_named(soundfleet: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command reads the same settings, and none ignores a misspelt one."""
+    monkeypatch.setenv("SOUNDFLEET_BUKET", "x")
+    said = soundfleet("jobs")
+    assert said.code == 2
+    assert "SOUNDFLEET_BUKET" in said.err
+
+
+def test_every_command_has_help_and_offers_json(soundfleet: CommandLine) -> None:
+    """Help is on stdout with exit code 0, and names the exit codes."""
+    assert "Exit codes" in soundfleet("--help").out
+    commands = ["generate", "separate", "watch", "status", "jobs", "cancel", "download", "workers", "backends"]
+    commands += ["doctor", "demo", "dead list", "dead show", "dead redrive", "dead purge", "local up"]
+    for command in commands:
+        said = soundfleet(*command.split(), "--help")
+        assert said.code == 0
+        assert "--json" in said.out, command
+
+
+def test_ctrl_c_is_exit_code_130(stack: Stack, producer: Producer) -> None:
+    """Interrupting a watch prints no traceback."""
+
+    job_id = _submit(producer)
+    with subprocess.Popen(
+        [sys.executable, "-m", "soundfleet_producer.cli", "watch", job_id],
+        env=os.environ | stack.env,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # it is watching
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_reader_that_goes_away_is_no_error(stack: Stack, producer: Producer) -> None:
+    """``soundfleet jobs | head`` ends quietly."""
+
+    producer.submit_many([GenerationRequest(prompt="x" * 500, duration_sec=30) for _ in range(300)])
+    command = f"{sys.executable} -m soundfleet_producer.cli jobs --limit 300 --json | head -c 10"
+    done = subprocess.run(
+        command, shell=True, env=os.environ | stack.env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+
+
+def test_local_up_prints_an_environment_that_works(tmp_path: Path) -> None:
+    """What it prints is what the other commands need; SIGTERM ends it and its parts."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "soundfleet_producer.cli", "local", "up", "--dir", str(tmp_path), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        env = json.loads(process.stdout.readline())
+        with Producer.from_env(env) as producer:
+            job_id = _submit(producer)
+            assert producer.status(job_id).status is JobStatus.pending
+        process.terminate()
+        assert process.wait(30) == 0

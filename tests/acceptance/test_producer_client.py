@@ -1,0 +1,211 @@
+"""``Producer`` at its edges: paging, foreign backends, failures of the services behind it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.hands import Hands
+from tests.stacks import Stack
+from tests.waiting import wait_until
+
+from soundfleet_producer import GenerationRequest, Producer, SeparationRequest
+from soundfleet_producer.connections import connect
+from soundfleet_schemas import (
+    BackendSpec,
+    ErrorCode,
+    InvalidRequest,
+    JobStatus,
+    Kind,
+    QueueError,
+    SettingsError,
+    SourceError,
+    StemSeparationOptions,
+    WorkerInfo,
+    encode,
+)
+
+MINI = StemSeparationOptions(model="htdemucs_mini")
+
+
+def _request(prompt: str = "warm lofi") -> GenerationRequest:
+    return GenerationRequest(prompt=prompt, duration_sec=30)
+
+
+def test_pages_of_jobs_show_each_job_once(producer: Producer) -> None:
+    """Jobs of the same millisecond are not lost between two pages."""
+    ids = {answer.id for answer in producer.submit_many([_request() for _ in range(25)])}  # type: ignore[union-attr]
+    seen: list[str] = []
+    before = None
+    while page := producer.jobs(limit=10, before=before):
+        seen += [job.id for job in page]
+        before = seen[-1]
+    assert len(seen) == 25
+    assert set(seen) == ids
+
+
+def test_jobs_are_listed_by_state(producer: Producer, hands: Hands) -> None:
+    """Each state has its own index."""
+    producer.submit_many([_request(), _request()])
+    token = hands.claim().token
+    assert [job.id for job in producer.jobs(JobStatus.processing)] == [token.job_id]
+    assert len(producer.jobs(JobStatus.pending)) == 1
+    assert producer.jobs(JobStatus.completed) == []
+
+
+def test_a_thousand_jobs_go_in_order_and_are_all_there(producer: Producer) -> None:
+    """Answers stand in the order of the requests, across the borders of batches and flights."""
+    requests = [_request(f"song {n}") for n in range(2345)]
+    answers = producer.submit_many(requests)
+    assert [answer.id for answer in answers] == [request.id for request in requests]  # type: ignore[union-attr]
+    again = producer.submit_many(requests)
+    assert {answer.outcome for answer in again} == {"exists"}  # type: ignore[union-attr]
+
+
+def test_a_full_queue_refuses_with_the_position(stack: Stack) -> None:
+    """The error says how many wait and how many may."""
+    limits = msgspec.structs.replace(stack.settings.limits, max_pending=2)
+    with Producer(msgspec.structs.replace(stack.settings, limits=limits), stack.storage) as producer:
+        *_, third = producer.submit_many([_request(), _request(), _request()])
+        assert isinstance(third, QueueError)
+        assert third.code is ErrorCode.QUEUE_FULL
+        assert "number 3" in str(third)
+
+
+def test_a_foreign_backend_is_known_once_a_worker_has_published_it(producer: Producer, stack: Stack) -> None:
+    """The catalog is not the limit of what a fleet can serve."""
+    request = GenerationRequest(prompt="warm lofi", duration_sec=30, backend="theirs")
+    with pytest.raises(InvalidRequest) as caught:
+        producer.submit(request)
+    assert caught.value.code is ErrorCode.INVALID_BACKEND
+    spec = BackendSpec(
+        backend="theirs",
+        kind=Kind.generate,
+        type="theirs",
+        name="Theirs",
+        model_version="1",
+        sample_rate=48_000,
+        licence="MIT",
+        min_duration_sec=1,
+        max_duration_sec=60,
+    )
+    stack.redis.hset(stack.keys.backends, "theirs", encode(spec))
+    assert producer.submit(request).outcome == "created"
+    assert spec in producer.backends()
+
+
+def test_a_catalog_backend_cannot_be_redefined(producer: Producer, stack: Stack) -> None:
+    """What is published under a known name changes nothing."""
+    known = next(spec for spec in producer.backends() if spec.backend == "sketch")
+    stack.redis.hset(stack.keys.backends, "sketch", encode(msgspec.structs.replace(known, max_duration_sec=9999.0)))
+    with pytest.raises(InvalidRequest):
+        producer.submit(GenerationRequest(prompt="warm lofi", duration_sec=5000, backend="sketch"))
+    assert known in producer.backends()
+
+
+def test_workers_are_those_that_still_say_so(producer: Producer, stack: Stack) -> None:
+    """A worker whose key has expired is not listed, even before it is swept from the index."""
+    job = producer.status(producer.submit(_request()).id)
+    info = WorkerInfo(
+        id="alive",
+        host="h",
+        pid=1,
+        device="cpu",
+        version="1",
+        started_at=job.created_at,
+        seen_at=job.created_at,
+        capacity=4,
+    )
+    stack.redis.set(stack.keys.worker("alive"), encode(info), ex=60)
+    stack.redis.zadd(stack.keys.workers, {"alive": 1, "gone": 1})
+    assert [worker.id for worker in producer.workers()] == ["alive"]
+
+
+def test_redis_that_is_away_is_one_clear_error(producer: Producer, stack: Stack) -> None:
+    """Each call says that Redis did not answer, and works again when it does."""
+    job_id = producer.submit(_request()).id
+    stack.local.kill_redis()
+    for call in (
+        lambda: producer.status(job_id),
+        lambda: producer.submit(_request()),
+        lambda: list(producer.watch(job_id)),
+    ):
+        with pytest.raises(QueueError) as caught:
+            call()
+        assert caught.value.code is ErrorCode.QUEUE_UNAVAILABLE
+    stack.local.restart_redis()
+    assert producer.status(job_id).status is JobStatus.pending
+
+
+def test_waiting_for_a_result_outlives_a_crash_of_redis(producer: Producer, hands: Hands, stack: Stack) -> None:
+    """kill -9 of the server in the middle of a wait."""
+    job_id = producer.submit(_request()).id
+    token = hands.claim().token
+    results: list[str] = []
+    waiter = threading.Thread(target=lambda: results.append(producer.result(job_id, timeout=60).job_id))
+    waiter.start()
+    wait_until(lambda: any(c["cmd"] == "xread" for c in stack.redis.client_list()), "the wait to begin")
+    stack.local.kill_redis()
+    stack.local.restart_redis()
+    hands.complete(token, {"drums": b"boom"})
+    waiter.join(60)
+    assert results == [job_id]
+
+
+def test_a_job_whose_events_are_gone_still_ends_its_watch(producer: Producer, hands: Hands, stack: Stack) -> None:
+    """The record answers for the stream: a watch never hangs on a finished job."""
+    job_id = producer.submit(_request()).id
+    hands.fail(hands.claim().token)
+    stack.redis.delete(stack.keys.events(job_id))
+    events = list(producer.watch(job_id))
+    assert [event.type for event in events] == ["submitted", "failed"]
+    assert events[-1].error is not None
+    assert events[-1].error.code is ErrorCode.AUDIO_CORRUPT
+
+
+def test_a_watch_refuses_what_is_no_event_id(producer: Producer) -> None:
+    """A mistyped resume point is said at once."""
+    job_id = producer.submit(_request()).id
+    with pytest.raises(InvalidRequest, match="after is 'yesterday'"):
+        list(producer.watch(job_id, after="yesterday"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("missing.wav", None, ErrorCode.SOURCE_NOT_FOUND),
+        ("empty.wav", b"", ErrorCode.AUDIO_EMPTY),
+        ("large.wav", b"x" * 2000, ErrorCode.FILE_TOO_LARGE),
+    ],
+)
+def test_a_file_that_cannot_be_accepted_is_refused_before_it_is_uploaded(
+    stack: Stack, tmp_path: Path, name: str, content: bytes | None, code: ErrorCode
+) -> None:
+    """Nothing is stored and nothing is queued."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    limits = msgspec.structs.replace(stack.settings.limits, max_file_bytes=1000)
+    with Producer(msgspec.structs.replace(stack.settings, limits=limits), stack.storage) as producer:
+        with pytest.raises(SourceError) as caught:
+            producer.submit(SeparationRequest(source=str(path), options=MINI))
+        assert caught.value.code is code
+        assert producer.jobs() == []
+
+
+def test_an_invalid_option_is_found_before_the_upload(producer: Producer, stack: Stack, tmp_path: Path) -> None:
+    """The upload is the last thing to happen before the queue."""
+    song = tmp_path / "song.wav"
+    song.write_bytes(b"never uploaded")
+    options = StemSeparationOptions(model="htdemucs_mini", stems=("kazoo",))
+    with pytest.raises(InvalidRequest):
+        producer.submit(SeparationRequest(source=str(song), options=options))
+    assert not list((stack.local.directory / "s3" / "objects").rglob(f"{stack.namespace}/uploads/*"))
+
+
+def test_an_address_that_is_no_address_is_a_setting_error() -> None:
+    """The message names the setting."""
+    with pytest.raises(SettingsError, match="redis_url"):
+        connect("http://somewhere")

@@ -1,0 +1,36 @@
+"""Orphans: jobs that Redis gave to this worker in an answer that never arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+from soundfleet_producer.queue.verbs import Reply, Token, release
+from soundfleet_schemas import Keys
+
+from .batcher import Performs
+
+AT_ONCE = 500
+
+
+async def release_orphans(
+    client: Any, verbs: Performs, keys: Keys, worker_id: str, in_hand: Container[str]
+) -> list[str]:
+    """Hand back the jobs that are leased to this worker and not in its hand, uncharged; return their ids.
+
+    To be called while no claim is under way. Without it they would wait for their lease, and be charged a crash.
+    """
+    released = []
+    ids = [raw.decode() for raw in await client.zrange(keys.leases, 0, -1)]
+    for start in range(0, len(ids), AT_ONCE):
+        part = [job_id for job_id in ids[start : start + AT_ONCE] if job_id not in in_hand]
+        async with client.pipeline(transaction=False) as pipe:
+            for job_id in part:
+                pipe.hmget(keys.job(job_id), "worker", "attempt")
+            holders = await pipe.execute()
+        for job_id, (worker, attempt) in zip(part, holders, strict=True):
+            if worker is not None and worker.decode() == worker_id:
+                token = Token(job_id, worker_id, int(attempt))
+                if await verbs.perform(release(keys, token)) is Reply.ok:
+                    released.append(job_id)
+    return released
