@@ -25,7 +25,7 @@ format: $(VENV)/.installed  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 bench: $(VENV)/bench/.installed  ## the queue beside its peers; results in benchmarks/results
-	$(VENV)/bench/bin/python benchmarks/run.py
+	$(VENV)/bench/bin/python benchmarks/queue.py
 
 contract: $(VENV)/.installed  ## write the JSON Schemas and the AsyncAPI document again
 	$(BIN)/python -m soundfleet_schemas.contract

@@ -23,10 +23,11 @@ from soundfleet_schemas import (
 
 from .connections import aconnect, aconnect_blocking
 from .operations import LISTED, Operations
-from .queue.exchange import aperform, aperform_all, unavailable
+from .overlap import aperform_while
+from .queue.exchange import aperform, unavailable
 from .queue.verbs import Submitted
 from .settings import Settings
-from .steps import Await, Blocking, Pause, Perform, PerformAll, Read, Step, Steps
+from .steps import Await, Blocking, Pause, Perform, PerformWhile, Read, Step, Steps
 from .storage import Storage
 from .watching import BLOCK_SEC
 
@@ -108,6 +109,9 @@ class AsyncProducer:
     async def jobs(self, status: JobStatus | None = None, limit: int = LISTED, before: str | None = None) -> list[Job]:
         return await self._run(self._operations.jobs(status, limit, before))
 
+    async def counts(self) -> dict[JobStatus, int]:
+        return await self._run(self._operations.counts())
+
     async def dead_letters(self, limit: int = LISTED) -> list[DeadLetter]:
         return await self._run(self._operations.dead_letters(limit))
 
@@ -147,8 +151,8 @@ class AsyncProducer:
         match step:
             case Perform():
                 return await aperform(self._redis, step.exchange)
-            case PerformAll():
-                return await aperform_all(self._redis, step.exchanges)
+            case PerformWhile():
+                return await aperform_while(self._redis, step.exchanges, step.meanwhile)
             case Read():
                 return await self._read(step)
             case Blocking():

@@ -23,10 +23,11 @@ from soundfleet_schemas import (
 
 from .connections import connect, connect_blocking
 from .operations import LISTED, Operations
-from .queue.exchange import perform, perform_all, unavailable
+from .overlap import perform_while
+from .queue.exchange import perform, unavailable
 from .queue.verbs import Submitted
 from .settings import Settings
-from .steps import Await, Blocking, Pause, Perform, PerformAll, Read, Step, Steps
+from .steps import Await, Blocking, Pause, Perform, PerformWhile, Read, Step, Steps
 from .storage import Storage
 from .watching import BLOCK_SEC
 
@@ -134,6 +135,10 @@ class Producer:
         """The newest jobs first; ``before`` is the id of the last job of the page before."""
         return self._run(self._operations.jobs(status, limit, before))
 
+    def counts(self) -> dict[JobStatus, int]:
+        """How many jobs are in each state, as far back as their records are kept."""
+        return self._run(self._operations.counts())
+
     def dead_letters(self, limit: int = LISTED) -> list[DeadLetter]:
         """The newest dead letters first."""
         return self._run(self._operations.dead_letters(limit))
@@ -180,8 +185,8 @@ class Producer:
         match step:
             case Perform():
                 return perform(self._redis, step.exchange)
-            case PerformAll():
-                return perform_all(self._redis, step.exchanges)
+            case PerformWhile():
+                return perform_while(self._redis, step.exchanges, step.meanwhile)
             case Read():
                 return self._read(step)
             case Blocking():

@@ -30,18 +30,20 @@ from soundfleet_schemas import (
 from soundfleet_schemas.options import model_of
 
 from . import drafts, outputs, watching
+from .drafts import Checked
+from .flight import Flight
 from .queue import verbs
-from .queue.records import Fields, read_backend, read_job, read_letter, read_worker
+from .queue.records import Fields, read_backends, read_job, read_letter, read_workers
 from .queue.verbs import Draft, Submitted
 from .settings import Settings
-from .steps import Blocking, EventSteps, Perform, PerformAll, Read, Steps
+from .steps import Blocking, EventSteps, Perform, PerformWhile, Read, Steps
 from .storage import Storage
 from .watching import Deadline
 
 LISTED = 50
 """Entries of a list that names no limit."""
-FLIGHT = 10 * verbs.BATCH
-"""Drafts that are sent together."""
+FLIGHT = 5 * verbs.BATCH
+"""Requests that are sent together, while the following ones are checked."""
 LETTERS_AT_ONCE = 1000
 
 
@@ -55,7 +57,7 @@ class Operations:
 
     def submit(self, request: JobRequest) -> Steps[Submitted]:
         foreign = yield from self._foreign([request])
-        draft = yield from self._draft(request, foreign)
+        draft = yield from self._finish(drafts.check(request, self.settings, foreign))
         limits = self.settings.limits
         exchange = verbs.submit(self.keys, draft.request, draft.fingerprint, limits, draft.estimated_sec)
         submitted: Submitted = yield Perform(exchange)
@@ -64,34 +66,40 @@ class Operations:
     def submit_many(self, requests: Iterable[JobRequest]) -> Steps[list[Submitted | SoundfleetError]]:
         asked = list(requests)
         foreign = yield from self._foreign(asked)
+        parts = [asked[start : start + FLIGHT] for start in range(0, len(asked), FLIGHT)]
         answers: list[Submitted | SoundfleetError] = []
-        for start in range(0, len(asked), FLIGHT):
-            answers += yield from self._submit_flight(asked[start : start + FLIGHT], foreign)
+        flight = self._prepare(parts[0], foreign) if parts else None
+        for following in [*parts[1:], []]:
+            if flight is not None:
+                yield from self._upload(flight)
+                prepare = partial(self._prepare, following, foreign)
+                replies, following_flight = yield PerformWhile(flight.exchanges(), prepare)
+                answers += flight.answers(replies)
+                flight = following_flight
         return answers
 
-    def _submit_flight(
-        self, requests: list[JobRequest], foreign: Mapping[str, BackendSpec]
-    ) -> Steps[list[Submitted | SoundfleetError]]:
-        answers: list[Submitted | SoundfleetError | None] = [None] * len(requests)
-        valid: list[tuple[int, Draft]] = []
-        for position, request in enumerate(requests):
+    def _prepare(self, requests: list[JobRequest], foreign: Mapping[str, BackendSpec]) -> Flight:
+        """Check requests, and finish those that upload nothing; without I/O."""
+        flight = Flight(self.keys, self.settings.limits)
+        for request in requests:
             try:
-                valid.append((position, (yield from self._draft(request, foreign))))
+                checked = drafts.check(request, self.settings, foreign)
+                flight.places.append(drafts.finish(checked, None) if checked.upload is None else checked)
             except SoundfleetError as exc:
-                answers[position] = exc
-        groups = [valid[start : start + verbs.BATCH] for start in range(0, len(valid), verbs.BATCH)]
-        limits = self.settings.limits
-        replies = yield PerformAll(
-            [verbs.submit_many(self.keys, [draft for _, draft in group], limits) for group in groups]
-        )
-        for group, reply in zip(groups, replies, strict=True):
-            each = [reply] * len(group) if isinstance(reply, SoundfleetError) else reply
-            for (position, _), answer in zip(group, each, strict=True):
-                answers[position] = answer
-        return [answer for answer in answers if answer is not None]
+                flight.places.append(exc)
+        if not any(isinstance(place, Checked) for place in flight.places):
+            flight.exchanges()
+        return flight
 
-    def _draft(self, request: JobRequest, foreign: Mapping[str, BackendSpec]) -> Steps[Draft]:
-        checked = drafts.check(request, self.settings, foreign)
+    def _upload(self, flight: Flight) -> Steps[None]:
+        for position, place in enumerate(flight.places):
+            if isinstance(place, Checked):
+                try:
+                    flight.places[position] = yield from self._finish(place)
+                except SoundfleetError as exc:
+                    flight.places[position] = exc
+
+    def _finish(self, checked: Checked) -> Steps[Draft]:
         stored = None
         if checked.upload is not None:
             limit = self.settings.limits.max_file_bytes
@@ -104,11 +112,7 @@ class Operations:
         if not unknown:
             return {}
         (documents,) = yield Read(lambda pipe: pipe.hmget(self.keys.backends, unknown))
-        return {
-            name: read_backend(document)
-            for name, document in zip(unknown, documents, strict=True)
-            if document is not None
-        }
+        return {spec.backend: spec for spec in read_backends(documents)}
 
     def _named(self, request: JobRequest) -> str:
         """The backend that a request names, before anything of it is checked."""
@@ -158,6 +162,10 @@ class Operations:
         listed = (_readable(job_id.decode(), fields) for job_id, fields in zip(ids, records, strict=True))
         return [job for job in listed if job is not None]
 
+    def counts(self) -> Steps[dict[JobStatus, int]]:
+        sizes = yield Read(lambda pipe: [pipe.zcard(self.keys.jobs(status)) for status in JobStatus])
+        return dict(zip(JobStatus, sizes, strict=True))
+
     def dead_letters(self, limit: int) -> Steps[list[DeadLetter]]:
         (entries,) = yield Read(lambda pipe: pipe.xrevrange(self.keys.dead, count=limit))
         return [read_letter(entry) for entry in entries]
@@ -195,11 +203,11 @@ class Operations:
     def workers(self) -> Steps[list[WorkerInfo]]:
         (ids,) = yield Read(lambda pipe: pipe.zrange(self.keys.workers, 0, -1))
         documents = yield Read(lambda pipe: [pipe.get(self.keys.worker(worker.decode())) for worker in ids])
-        return [read_worker(document) for document in documents if document is not None]
+        return read_workers(documents)
 
     def backends(self) -> Steps[list[BackendSpec]]:
         (published,) = yield Read(lambda pipe: pipe.hvals(self.keys.backends))
-        foreign = {spec.backend: spec for spec in map(read_backend, published)}
+        foreign = {spec.backend: spec for spec in read_backends(published)}
         return list((foreign | CATALOG).values())
 
 
@@ -209,7 +217,7 @@ def _delete_letters(stream: str, ids: list[bytes], pipe: Any) -> None:
 
 def _again(job: Job) -> JobRequest:
     """The request of a failed job under the id that its redrive always has, so that a repeat makes nothing new."""
-    new_id = str(uuid.uuid5(uuid.UUID(job.id), "redrive"))
+    new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"soundfleet:redrive:{job.id}"))
     again: JobRequest = msgspec.structs.replace(job.request, id=new_id, retried_from=job.id, expires_at=None)
     return again
 

@@ -55,7 +55,6 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Memory budget of the engine; 0 is three quarters of the device's."""
     scratch_dir: str = ""
     """Where audio crosses the process border; /dev/shm or the temporary directory when empty."""
-    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     log_format: str = "auto"
     """auto (console on a terminal, else json), console or json."""
     log_level: str = "info"

@@ -32,10 +32,14 @@ class Perform:
 
 
 @dataclass(frozen=True, slots=True)
-class PerformAll:
-    """Many verbs in one pipeline. Sends back the list of their answers, an error standing in its place."""
+class PerformWhile:
+    """Many verbs in one flight, and a call that is made while Redis works on them.
+
+    Sends back the list of the verbs' answers, an error standing in its place, and what the call returned.
+    """
 
     exchanges: Sequence[Exchange[Any]]
+    meanwhile: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Pause:
     seconds: float
 
 
-Step: TypeAlias = Read | Perform | PerformAll | Blocking | Await | Pause
+Step: TypeAlias = Read | Perform | PerformWhile | Blocking | Await | Pause
 Steps: TypeAlias = Generator[Step, Any, T]
 EventSteps: TypeAlias = Generator[Step | JobEvent, Any, None]
 """An operation whose events are handed on to the caller as they are yielded."""

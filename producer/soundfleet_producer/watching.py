@@ -84,10 +84,10 @@ def watch(keys: Keys, job_id: str, after: str | None, deadline: Deadline) -> Eve
         connected, patience = True, Patience()
         while True:
             for event in read_events(entries):
-                seen = event.id
                 yield event
                 if event.terminal:
                     return
+            seen = entries[-1][0].decode() if entries else seen
             if not entries and JobStatus(fields[b"state"].decode()) in FINAL:
                 if not _told(newest):
                     yield last_event(job_id, fields)
@@ -151,4 +151,4 @@ def _require(job_id: str, fields: Fields) -> None:
 
 def _told(newest: list[Entry]) -> bool:
     """Whether the stream ends with the terminal event: then a reader who has no newer entry has had it."""
-    return bool(newest) and read_events(newest)[0].terminal
+    return any(event.terminal for event in read_events(newest))

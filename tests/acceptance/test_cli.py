@@ -51,7 +51,6 @@ def soundfleet(stack: Stack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
     """The command line in this process, with the stack in its environment."""
     for name, value in stack.env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("COLUMNS", "200")
     return CommandLine(capfd)
 
 
@@ -107,11 +106,8 @@ def test_watching_without_a_terminal_is_one_line_per_event(
     job_id = _submit(producer)
     hands.complete(hands.claim().token, {"drums": b"boom"})
     said = soundfleet("watch", job_id)
-    assert said.err.splitlines() == [
-        "generate: waiting for a worker",
-        "generate: claimed",
-        "generate: done",
-    ]
+    told = ["generate: waiting for a worker", "generate: claimed", "generate: done"]
+    assert said.err.splitlines() == [*told, f"download them: soundfleet download {job_id} --out DIR"]
     assert "drums" in said.out
 
 
@@ -153,6 +149,15 @@ def test_lists_are_one_document_per_line(soundfleet: CommandLine, producer: Prod
     assert "htdemucs" in [spec["backend"] for spec in soundfleet("backends", "--json").documents]
 
 
+def test_top_shows_the_fleet_as_it_is(soundfleet: CommandLine, producer: Producer, hands: Hands) -> None:
+    """Jobs by state, and what runs; as JSON one document per look."""
+    running, _ = _submit(producer), _submit(producer)
+    hands.claim()
+    said = soundfleet("top", "--times", "2", "--every", "0.1", "--json")
+    assert [(look["jobs"]["pending"], look["jobs"]["processing"]) for look in said.documents] == [(1, 1), (1, 1)]
+    assert running in soundfleet("top", "--times", "1").out
+
+
 def test_what_a_person_reads_names_the_same_things(soundfleet: CommandLine, producer: Producer, hands: Hands) -> None:
     """The tables hold the ids, the states and the reasons."""
     job_id = _submit(producer)
@@ -163,6 +168,14 @@ def test_what_a_person_reads_names_the_same_things(soundfleet: CommandLine, prod
     assert "what was known" in soundfleet("dead", "show", job_id).out
     assert "soundfleet worker" in soundfleet("workers").err
     assert "for scientific purposes" in soundfleet("backends").out
+
+
+def test_what_others_submitted_cannot_steer_the_terminal(soundfleet: CommandLine, producer: Producer) -> None:
+    """Control sequences and markup in a prompt are shown, not obeyed."""
+    producer.submit(GenerationRequest(prompt="[red]a\x1b[2Jb\nc", duration_sec=30))
+    listed = soundfleet("jobs").out
+    assert "\x1b" not in listed
+    assert "[red]a�[2Jb c" in listed
 
 
 def test_dead_letters_are_redriven_and_purged(soundfleet: CommandLine, producer: Producer, hands: Hands) -> None:
@@ -200,6 +213,7 @@ EXPECTED: list[tuple[list[str], int, str]] = [
     (["watch", "11111111-1111-4111-8111-111111111111"], 4, "JOB_NOT_FOUND"),
     (["dead", "show", "11111111-1111-4111-8111-111111111111"], 4, "JOB_NOT_FOUND"),
     (["dead", "redrive"], 2, "--all"),
+    (["dead", "purge"], 2, "--yes"),
 ]
 
 
@@ -265,11 +279,26 @@ def test_a_wrong_setting_is_named(soundfleet: CommandLine, monkeypatch: pytest.M
     assert "SOUNDFLEET_BUKET" in said.err
 
 
+def test_a_worker_without_its_extra_says_what_to_install(
+    soundfleet: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that only publishes has no torch."""
+
+    def missing(_name: str) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("importlib.import_module", missing)
+    said = soundfleet("worker")
+    assert said.code == 2
+    assert "a worker needs torch" in said.err
+    assert "pip install 'soundfleet[worker]'" in said.err
+
+
 def test_every_command_has_help_and_offers_json(soundfleet: CommandLine) -> None:
     """Help is on stdout with exit code 0, and names the exit codes."""
     assert "Exit codes" in soundfleet("--help").out
     commands = ["generate", "separate", "watch", "status", "jobs", "cancel", "download", "workers", "backends"]
-    commands += ["doctor", "demo", "dead list", "dead show", "dead redrive", "dead purge", "local up"]
+    commands += ["doctor", "demo", "top", "dead list", "dead show", "dead redrive", "dead purge", "local up"]
     for command in commands:
         said = soundfleet(*command.split(), "--help")
         assert said.code == 0

@@ -72,6 +72,12 @@ def test_the_same_directory_serves_the_same_data_again(tmp_path: Path) -> None:
             assert client.get("note") == b"kept"
 
 
+def test_a_directory_serves_one_stack_at_a_time(tmp_path: Path) -> None:
+    """Two servers that append to one file would destroy it."""
+    with LocalStack(tmp_path), pytest.raises(SettingsError, match="another local stack"):
+        LocalStack(tmp_path).__enter__()
+
+
 def test_the_parts_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     """kill -9 of the process that holds the stack leaves no server behind."""
     script = (

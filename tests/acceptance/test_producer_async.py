@@ -104,6 +104,7 @@ async def test_the_lists_are_the_same(async_fleet: AsyncProducer, producer: Prod
     failed = hands.claim().token
     hands.fail(failed)
     assert await async_fleet.jobs() == producer.jobs()
+    assert await async_fleet.counts() == producer.counts()
     assert await async_fleet.dead_letters() == producer.dead_letters()
     assert await async_fleet.dead_letter(failed.job_id) == producer.dead_letter(failed.job_id)
     assert await async_fleet.workers() == producer.workers() == []

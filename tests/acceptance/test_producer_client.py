@@ -13,6 +13,9 @@ from tests.waiting import wait_until
 
 from soundfleet_producer import GenerationRequest, Producer, SeparationRequest
 from soundfleet_producer.connections import connect
+from soundfleet_producer.drafts import check, finish
+from soundfleet_producer.overlap import perform_while
+from soundfleet_producer.queue import verbs
 from soundfleet_schemas import (
     BackendSpec,
     ErrorCode,
@@ -62,6 +65,51 @@ def test_a_thousand_jobs_go_in_order_and_are_all_there(producer: Producer) -> No
     assert [answer.id for answer in answers] == [request.id for request in requests]  # type: ignore[union-attr]
     again = producer.submit_many(requests)
     assert {answer.outcome for answer in again} == {"exists"}  # type: ignore[union-attr]
+
+
+def test_many_jobs_may_bring_their_files(producer: Producer, tmp_path: Path) -> None:
+    """Uploads, mistakes and prompts mixed over several flights, each answered in its place."""
+    song = tmp_path / "song.wav"
+    song.write_bytes(b"music")
+    kinds = [
+        _request,
+        lambda: SeparationRequest(source=str(song), options=MINI),
+        lambda: SeparationRequest(source=str(tmp_path / "missing.wav"), options=MINI),
+        lambda: _request(""),
+    ]
+    requests = [kinds[n % 4]() for n in range(1300)]
+    answers = producer.submit_many(requests)
+    assert len(answers) == len(requests)
+    for n, (request, answer) in enumerate(zip(requests, answers, strict=True)):
+        if n % 4 < 2:
+            assert answer.id == request.id  # type: ignore[union-attr]
+        else:
+            expected = ErrorCode.SOURCE_NOT_FOUND if n % 4 == 2 else ErrorCode.INVALID_PROMPT
+            assert answer.code is expected  # type: ignore[union-attr]
+    assert producer.submit_many([]) == []
+
+
+def test_submitting_goes_on_after_a_restart_of_redis(producer: Producer, stack: Stack) -> None:
+    """Pooled connections are broken and the scripts forgotten; the next call mends both."""
+    producer.submit_many([_request()])
+    stack.local.restart_redis()
+    (answer,) = producer.submit_many([_request()])
+    assert answer.outcome == "created"  # type: ignore[union-attr]
+    stack.local.restart_redis()
+    assert producer.submit(_request()).outcome == "created"
+
+
+def test_an_interrupted_flight_leaves_no_answers_behind(stack: Stack) -> None:
+    """Ctrl-C between sending and reading: the next call gets its own answer, not the flight's."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    draft = finish(check(_request(), stack.settings, {}), None)
+    with connect(stack.settings.redis_url) as client:
+        with pytest.raises(KeyboardInterrupt):
+            perform_while(client, [verbs.submit_many(stack.keys, [draft], stack.settings.limits)], interrupted)
+        assert client.echo("mine") == b"mine"
 
 
 def test_a_full_queue_refuses_with_the_position(stack: Stack) -> None:
@@ -163,6 +211,15 @@ def test_a_job_whose_events_are_gone_still_ends_its_watch(producer: Producer, ha
     assert [event.type for event in events] == ["submitted", "failed"]
     assert events[-1].error is not None
     assert events[-1].error.code is ErrorCode.AUDIO_CORRUPT
+
+
+def test_a_watch_goes_past_events_of_a_newer_version(producer: Producer, hands: Hands, stack: Stack) -> None:
+    """An unknown event is neither shown nor a stumbling block."""
+    job_id = producer.submit(_request()).id
+    token = hands.claim().token
+    stack.redis.xadd(stack.keys.events(job_id), {"event": b'{"job_id":"x","type":"paused","at_ms":1}'})
+    hands.complete(token, {"drums": b"boom"})
+    assert [event.type for event in producer.watch(job_id)] == ["submitted", "claimed", "completed"]
 
 
 def test_a_watch_refuses_what_is_no_event_id(producer: Producer) -> None:

@@ -13,13 +13,13 @@ from soundfleet_schemas import ErrorCode, EventType, JobStatus
 
 def test_a_running_job_is_cancelled_within_a_step(fleet: Fleet) -> None:
     """The worker hears it at once, and says at which step it stopped."""
-    worker = fleet.start(SOUNDFLEET_LIMITS_RENEW_EVERY_SEC="5")
-    job_id = fleet.slow("steps=200 step_sec=0.05")
-    fleet.running(job_id)
+    worker = fleet.start(SOUNDFLEET_LIMITS_LEASE_SEC="20", SOUNDFLEET_LIMITS_RENEW_EVERY_SEC="10")
+    job_id = fleet.slow("steps=20000 step_sec=0.05")  # so slow that the next report is five seconds away
+    fleet.running(job_id, step=0)
     assert fleet.producer.cancel(job_id) is JobStatus.processing
     job = fleet.ended(job_id, timeout=4)
     assert (job.status, job.error.code) == (JobStatus.cancelled, ErrorCode.GENERATION_CANCELLED)
-    assert "of 200" in job.error.message
+    assert "of 20000" in job.error.message
     assert fleet.told(job_id) == [EventType.claimed, EventType.cancelling, EventType.cancelled]
     assert fleet.objects() == []
     assert fleet.completed(fleet.slow("steps=2")).attempt == 1

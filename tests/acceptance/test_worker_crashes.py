@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.fleet import Fleet
 from tests.waiting import wait_until
 
-from soundfleet_schemas import ErrorCode, EventType, JobStatus
+from soundfleet_schemas import ErrorCode, EventType, GenerationRequest, JobStatus
 
 SHORT_LEASE = {
     "SOUNDFLEET_LIMITS_LEASE_SEC": "2",
@@ -132,6 +132,44 @@ def test_a_settlement_waits_for_redis_as_long_as_the_lease_holds(fleet: Fleet) -
     assert worker.stop() == 0
 
 
+def test_a_job_that_redis_gives_out_again_replaces_the_run_in_hand(fleet: Fleet) -> None:
+    """Redis came back without the claim: the same worker claims the job anew, and only the newer run is settled."""
+    worker = fleet.start()
+    job_id = fleet.slow("steps=40 step_sec=0.05")
+    fleet.running(job_id)
+    keys, lane = fleet.stack.keys, "generate.slow:normal"
+    with fleet.stack.redis.pipeline(transaction=True) as forget:  # as if the last second had not been written
+        entry = fleet.stack.redis.hget(keys.job(job_id), "entry")
+        forget.xgroup_setid(keys.lane_prefix + lane, "workers", "0")
+        forget.xack(keys.lane_prefix + lane, "workers", entry)
+        forget.hset(keys.job(job_id), mapping={"state": "pending", "attempt": 0})
+        forget.hdel(keys.job(job_id), "worker")
+        forget.zrem(keys.leases, job_id)
+        forget.zrem(keys.jobs(JobStatus.processing), job_id)
+        forget.zadd(keys.jobs(JobStatus.pending), {job_id: 1})
+        forget.lpush(keys.bell("generate.slow"), job_id)
+        forget.execute()
+    wait_until(lambda: fleet.told(job_id).count(EventType.claimed) == 2, "the second claim")
+    job = fleet.completed(job_id)
+    assert job.attempt == 1
+    assert fleet.told(job_id) == [EventType.claimed, EventType.claimed, EventType.completed]
+    assert len(worker.events("job completed")) == 1
+    assert sorted(fleet.objects()) == [f"jobs/{job_id}/1/manifest.json", f"jobs/{job_id}/1/track.wav"]
+
+
+def test_a_worker_that_cannot_renew_gives_its_run_up_by_its_own_clock(fleet: Fleet) -> None:
+    """No network, no work: the run is dropped while Redis is still away, and done again when it is back."""
+    worker = fleet.start(**SHORT_LEASE)
+    job_id = fleet.slow("steps=80 step_sec=0.05")
+    fleet.running(job_id)
+    fleet.stack.local.kill_redis()
+    wait_until(lambda: worker.events("job lost to its lease"), "the worker to give the job up")
+    fleet.stack.local.restart_redis()
+    job = fleet.completed(job_id)
+    assert (job.attempt, job.crashes) == (2, 1)
+    assert fleet.told(job_id) == [EventType.claimed, EventType.lost, EventType.claimed, EventType.completed]
+
+
 def test_a_flushed_server_is_shouted_about_and_consumption_goes_on(fleet: Fleet) -> None:
     """Groups vanish with the data; they are made again, loudly, and no job submitted afterwards waits."""
     worker = fleet.start(SOUNDFLEET_ONLY="generate.sketch,generate.slow")
@@ -142,3 +180,25 @@ def test_a_flushed_server_is_shouted_about_and_consumption_goes_on(fleet: Fleet)
     job_id = fleet.slow("steps=2")
     fleet.completed(job_id)
     assert [event["lost"] for event in worker.events("consumer group created")] == [False, True]
+
+
+def test_many_jobs_survive_the_death_of_one_of_two_workers_and_each_is_committed_once(fleet: Fleet) -> None:
+    """Sixty jobs, two workers, one kill -9 in the middle: sixty results, one commit each, nothing pending."""
+    first, _ = fleet.start(**SHORT_LEASE), fleet.start(**SHORT_LEASE)
+    requests = [
+        GenerationRequest(prompt="steps=4 step_sec=0.02", duration_sec=1, backend="slow", seed=seed)
+        for seed in range(60)
+    ]
+    ids = [submitted.id for submitted in fleet.producer.submit_many(requests)]
+    completed = fleet.stack.keys.jobs(JobStatus.completed)
+    wait_until(lambda: fleet.stack.redis.zcard(completed) >= 15, "a quarter of the jobs")
+    first.kill()
+    wait_until(lambda: fleet.stack.redis.zcard(completed) == 60, "all jobs", 60)
+    jobs = [fleet.completed(job_id) for job_id in ids]
+    assert all(fleet.told(job.id).count(EventType.completed) == 1 for job in jobs)
+    assert all(f"{job.result.output_dir}manifest.json" in fleet.objects() for job in jobs[:3])
+    assert sum(job.crashes for job in jobs) >= 1
+    assert fleet.pending_entries(requests[0]) == 0
+    assert fleet.stack.redis.zcard(fleet.stack.keys.leases) == 0
+    third = fleet.start(**SHORT_LEASE)
+    assert third.events("scratch of dead workers removed") or not any(fleet.stack.scratch.glob(f"*-{first.pid}-*"))

@@ -73,7 +73,9 @@ def test_the_same_work_is_done_once(fleet: Fleet) -> None:
     first, second = fleet.submit(request), fleet.submit(msgspec.structs.replace(request, id=new_id()))
     fleet.start(SOUNDFLEET_SLOTS="1")
     assert not fleet.completed(first).result.cached
-    answer = fleet.completed(second).result
+    job = fleet.completed(second)
+    assert job.cached
+    answer = job.result
     assert (answer.cached, answer.job_id, answer.output_dir) == (True, second, f"jobs/{first}/1/")
 
 

@@ -125,7 +125,9 @@ def test_the_fleet_and_its_storage_share_one_bucket_and_one_pair_of_keys(compose
         assert environment["SOUNDFLEET_BUCKET"] == storage["S3_BUCKET"], name
 
 
-@pytest.mark.parametrize("path", [COMPOSE, *DOCKERFILES, *UNITS, *MANIFESTS], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [COMPOSE, *DOCKERFILES, *UNITS, *MANIFESTS, ROOT / "benchmarks" / "ours.py"], ids=lambda path: path.name
+)
 def test_every_variable_is_a_setting(path: Path) -> None:
     """A misspelt one would stop the worker at its start."""
     limits = {f"limits_{name}" for name in Limits.__struct_fields__}

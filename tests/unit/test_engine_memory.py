@@ -23,9 +23,8 @@ def desk(tmp_path: Path) -> Desk:
 def test_what_waits_for_memory_is_not_overtaken(tmp_path: Path) -> None:
     """A stream of small runs of another model cannot starve a large one."""
     desk = Desk(tmp_path, budget_mb=40, names=("count", "large"))
-    desk.factories["large"].run_mb = 15
     desk.open()
-    desk.start("a", "x 2")
+    desk.start("a", "x 6")
     desk.engine.tick()
     desk.factories["large"].run_mb = 25
     desk.start("big", backend="large")

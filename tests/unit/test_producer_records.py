@@ -13,6 +13,7 @@ from soundfleet_producer.queue.records import (
     read_events,
     read_job,
     read_letter,
+    read_workers,
 )
 from soundfleet_schemas import (
     ErrorCode,
@@ -150,3 +151,37 @@ def test_a_letter_about_an_entry_that_names_no_job_is_read_too() -> None:
     }
     letter = read_letter((b"7-1", fields))
     assert (letter.id, letter.job_id, letter.reason, letter.at_ms) == ("7-1", "", "malformed", 7)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(b"state", b"dreaming"), (b"stage", b"mixing"), (b"result", b'{"files":1}')]
+)
+def test_a_record_that_a_newer_version_wrote_is_a_typed_error(field: bytes, value: bytes) -> None:
+    """The message names the job and says to upgrade."""
+    fields = {b"request": GENERATION, b"state": b"pending", b"created_at": b"0", field: value}
+    with pytest.raises(SoundfleetError, match="Upgrade this client") as caught:
+        read_job(ID, fields)
+    assert caught.value.code is ErrorCode.INVALID_MESSAGE
+
+
+def test_an_error_of_a_newer_version_is_shown_as_it_is() -> None:
+    """Its code is unknown here; nothing of it is lost."""
+    document = b'{"code":"MOON_IN_THE_WAY","message":"No sun.","action":"Wait."}'
+    job = read_job(ID, {b"request": GENERATION, b"state": b"failed", b"created_at": b"0", b"error": document})
+    assert job.error is not None
+    assert job.error.code is ErrorCode.INTERNAL_ERROR
+    assert "MOON_IN_THE_WAY" in job.error.message
+
+
+def test_an_event_of_an_unknown_kind_is_left_out() -> None:
+    """A watcher of today sees the rest of a stream of tomorrow."""
+    known = b'{"job_id":"j","type":"claimed","at_ms":5}'
+    events = read_events(
+        [(b"5-0", {b"event": b'{"job_id":"j","type":"paused","at_ms":5}'}), (b"6-0", {b"event": known})]
+    )
+    assert [event.id for event in events] == ["6-0"]
+
+
+def test_workers_that_cannot_be_read_are_left_out() -> None:
+    """A key that has expired is None; a document of another shape is not ours to show."""
+    assert read_workers([None, b'{"id":1}', b"no json"]) == []

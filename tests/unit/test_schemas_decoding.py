@@ -6,10 +6,12 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soundfleet_schemas import GenerationRequest, SoundfleetError, decode_request, encode, validate
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,7 @@ def test_a_document_that_is_no_request_is_refused_by_field(raw: bytes, code: str
     assert said in str(caught.value)
 
 
+@UNHURRIED
 @given(st.binary(max_size=200) | st.text(max_size=200))
 def test_no_document_makes_decoding_raise_anything_else(raw: bytes | str) -> None:
     """Every refusal is a typed error."""
@@ -50,6 +53,7 @@ VALUES = st.one_of(
 )
 
 
+@UNHURRIED
 @given(field=st.sampled_from(GenerationRequest.__struct_fields__), value=VALUES)
 def test_no_value_makes_validation_raise_anything_else(field: str, value: Any) -> None:
     """Whatever a caller puts into a field from Python."""
@@ -59,6 +63,7 @@ def test_no_value_makes_validation_raise_anything_else(field: str, value: Any) -
         encode(exc.info)
 
 
+@UNHURRIED
 @given(prompt=st.text(min_size=1, max_size=512).filter(str.strip), seed=st.integers(0, 2**64 - 1))
 def test_what_is_valid_survives_the_wire_unchanged(prompt: str, seed: int) -> None:
     """Any script, any seed of 64 bits."""

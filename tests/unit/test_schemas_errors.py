@@ -6,11 +6,13 @@ import pickle
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soundfleet_schemas import ERRORS, ErrorCode, ErrorInfo, SoundfleetError, encode, error, from_info
 from soundfleet_schemas.errors import show
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
@@ -47,6 +49,7 @@ def test_an_error_from_the_future_is_not_mistaken() -> None:
         msgspec.json.decode(b'{"code":"NEW_CODE","message":"m","action":"a"}', type=ErrorInfo)
 
 
+@UNHURRIED
 @given(st.one_of(st.text(), st.integers(), st.binary(), st.text(alphabet="\ud800\n\x00\u202e")))
 def test_a_shown_value_is_short_printable_and_of_one_line(value: object) -> None:
     """Whatever a caller sent, the message stays a line that can be logged and encoded."""

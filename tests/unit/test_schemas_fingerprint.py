@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soundfleet_schemas import (
@@ -23,6 +23,8 @@ from soundfleet_schemas import (
     fingerprint,
     validate,
 )
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SHA = "ab" * 32
 GENERATION = GenerationRequest(prompt="rain", duration_sec=30, backend="ace_step", seed=1)
@@ -191,6 +193,7 @@ def test_what_is_not_determined_has_no_fingerprint() -> None:
     assert fingerprint(changed(GENERATION, seed=None), CATALOG["ace_step"]) is None
 
 
+@UNHURRIED
 @given(
     prompt=st.text(min_size=1, max_size=40), seed=st.integers(0, 2**64 - 1), duration=st.integers(5, 240), cut=st.data()
 )

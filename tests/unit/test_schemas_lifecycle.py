@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soundfleet_schemas import (
@@ -27,6 +27,8 @@ from soundfleet_schemas import (
     verdict,
 )
 from soundfleet_schemas.keys import LIFETIMES
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ALLOWED = {
     ("pending", "processing"),
@@ -75,6 +77,7 @@ def test_a_failure_is_judged_by_its_code_and_attempt(info: object, attempt: int,
     assert verdict(info, attempt, jitter=0.5) == expected  # type: ignore[arg-type]
 
 
+@UNHURRIED
 @given(attempt=st.integers(1, 10**6), jitter=st.floats(0, 1, exclude_max=True))
 def test_no_delay_is_longer_than_the_cap(attempt: int, jitter: float) -> None:
     """However many attempts an operator allows."""

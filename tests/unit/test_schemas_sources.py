@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soundfleet_schemas import (
@@ -25,6 +25,8 @@ from soundfleet_schemas import (
     parse_source,
     validate,
 )
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 JOB = "0b7c1b1e-8f2b-4c6d-9a53-0e6f1d2c3b4a"
 SHA = "0123456789abcdef" * 4
@@ -143,6 +145,7 @@ def test_a_source_is_shown_as_the_data_model_shows_it(source: AudioSource, descr
     validate(SeparationRequest(source=source))
 
 
+@UNHURRIED
 @given(st.text(max_size=60) | st.text(max_size=30).map("https://".__add__) | st.text(max_size=30).map("s3://".__add__))
 def test_no_text_makes_parsing_raise_anything_else(text: str) -> None:
     """A source, a path or INVALID_SOURCE."""

@@ -171,6 +171,17 @@ async def test_progress_is_told_every_five_points_and_at_every_stage(run: Run) -
     assert told[0].stage is Stage.infer
 
 
+async def test_a_run_that_was_begun_again_says_so(run: Run) -> None:
+    """Another engine starts it from nothing: the percentage falls, and is told."""
+    server = Server()
+    reporter = Reporter(run, KEYS, cast(Any, server))
+    for step in (60, 0):
+        reporter.tell(News(Stage.infer, step, 100, lambda: None))
+        await asyncio.sleep(0.1)
+    reporter.close()
+    assert [update.percent for update in _progress(server)] == [60, 0]
+
+
 async def test_a_run_of_a_moment_is_not_reported(run: Run) -> None:
     """News is held for newer news; a settled run has none."""
     server = Server()

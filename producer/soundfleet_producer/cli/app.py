@@ -12,8 +12,8 @@ import typer
 
 from soundfleet_schemas import SoundfleetError
 
-from . import demo, doctor, fleet, follow, publish
-from .console import EXIT_CODES, ExitCode, complain, complain_of_usage, exit_code_of, out
+from . import demo, doctor, fleet, follow, publish, top
+from .console import EXIT_CODES, ExitCode, complain, complain_of_usage, exit_code_of, say
 from .dead import dead
 from .local import local
 
@@ -39,7 +39,7 @@ def soundfleet(
     Settings are SOUNDFLEET_* variables or a TOML file named by SOUNDFLEET_CONFIG; S3 takes the AWS_* variables.
     """
     if show_version:
-        out.print(version("soundfleet"))
+        say(version("soundfleet"))
         raise typer.Exit
 
 
@@ -53,7 +53,7 @@ for _panel, _commands in {
         follow.cancel,
         follow.download,
     ),
-    "Fleet": (fleet.workers, fleet.backends, fleet.worker, doctor.doctor),
+    "Fleet": (top.top, fleet.workers, fleet.backends, fleet.worker, doctor.doctor),
     "On this machine": (demo.demo,),
 }.items():
     for _command in _commands:

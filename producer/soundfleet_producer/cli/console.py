@@ -8,7 +8,7 @@ from enum import IntEnum
 from types import FrameType
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from soundfleet_schemas import (
     ErrorCode,
@@ -23,7 +23,9 @@ from soundfleet_schemas import (
     encode,
 )
 
-out = Console(highlight=False)
+UNWRAPPED = 10_000
+"""Columns of an output that nobody looks at: its lines are as long as they need to be."""
+out = Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED)
 err = Console(stderr=True, highlight=False)
 
 
@@ -67,6 +69,11 @@ def exit_code_of(exc: SoundfleetError) -> ExitCode:
     if isinstance(exc, InvalidRequest | SettingsError | SourceError | QueueError):
         return ExitCode.USAGE
     return ExitCode.JOB_FAILED
+
+
+def say(what: RenderableType) -> None:
+    """Print a table or a sentence on stdout."""
+    out.print(what, soft_wrap=isinstance(what, str), markup=False)
 
 
 def emit(document: msgspec.Struct | dict[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from soundfleet_schemas import SoundfleetError
 
 from ..client import Producer
 from . import options as o
-from .console import ExitCode, complain, emit, err, exit_code_of, out
+from .console import ExitCode, complain, emit, err, exit_code_of, say
 from .tables import letter_table, letters_table
 
 dead = typer.Typer(no_args_is_help=True, help="Jobs that failed for good.")
@@ -27,7 +28,7 @@ def list_letters(
         for letter in letters:
             emit(letter)
     elif letters:
-        out.print(letters_table(letters))
+        say(letters_table(letters))
     else:
         err.print("no dead letters")
     return ExitCode.OK
@@ -41,7 +42,7 @@ def show(job_id: o.JobArgument, as_json: o.Json = False) -> int:
     if as_json:
         emit(letter)
     else:
-        out.print(letter_table(letter))
+        say(letter_table(letter))
     return ExitCode.OK
 
 
@@ -67,7 +68,7 @@ def redrive(
         elif as_json:
             emit(answer._asdict())
         else:
-            out.print(answer.id)
+            say(answer.id)
     return code
 
 
@@ -80,11 +81,13 @@ def purge(
     The records of the failed jobs stay until their retention.
     """
     if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("say --yes where nobody can be asked")
         typer.confirm("Delete all dead letters?", abort=True, err=True)
     with Producer.from_env() as fleet:
         purged = fleet.purge_dead()
     if as_json:
         emit({"purged": purged})
     else:
-        out.print(f"{purged} dead letters deleted")
+        say(f"{purged} dead letters deleted")
     return ExitCode.OK

@@ -30,7 +30,7 @@ from ..client import Producer
 from ..local import Child, LocalStack
 from . import options as o
 from .adding_up import difference_db
-from .console import ExitCode, emit, end_on_terminate, err, out
+from .console import ExitCode, emit, end_on_terminate, err, say
 from .follow import ended_otherwise
 from .progress import JobProgress
 from .tables import Delivered, files_table
@@ -78,8 +78,8 @@ def demo(
                 emit(each.result)
             emit({"difference_db": difference})
             return ExitCode.OK
-        out.print(files_table(delivered))
-        out.print(f"The stems add up to {mix.name} to within {difference:.0f} dB.")
+        say(files_table(delivered))
+        say(f"The stems add up to {mix.name} to within {difference:.0f} dB.")
     err.print(f"[dim]Nothing runs on; the files are in {out_dir}.[/]", soft_wrap=True)
     return ExitCode.OK
 

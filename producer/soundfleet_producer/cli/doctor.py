@@ -10,7 +10,7 @@ import redis
 from rich.table import Table
 from rich.text import Text
 
-from soundfleet_schemas import CATALOG, SoundfleetError
+from soundfleet_schemas import BackendStatus, SoundfleetError, WorkerInfo
 
 from ..client import Producer
 from ..connections import connect
@@ -18,10 +18,10 @@ from ..queue.exchange import unavailable
 from ..settings import Settings
 from ..storage import Storage
 from . import options as o
-from .console import ExitCode, emit, out
+from .console import ExitCode, emit, say
 
 OLDEST_REDIS = (6, 2)
-_MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failed": "[red]✗[/]"}
+_MARKS = {"ok": Text("✓", "green"), "warning": Text("!", "yellow"), "failed": Text("✗", "red")}
 
 
 class Finding(NamedTuple):
@@ -47,7 +47,7 @@ def doctor(as_json: o.Json = False) -> int:
         if as_json:
             emit(finding._asdict())
     if not as_json:
-        out.print(_table(findings))
+        say(_table(findings))
     broken = any(finding.verdict == "failed" for finding in findings)
     return ExitCode.UNAVAILABLE if broken else ExitCode.OK
 
@@ -70,14 +70,21 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     with connect(settings.redis_url) as client:
         try:
             info = client.info()
-            fsync = client.config_get("appendfsync").get("appendfsync")
-        except redis.ResponseError:  # a managed server that keeps CONFIG to itself
-            fsync = None
+            fsync = _fsync(client)
         except redis.RedisError as exc:
             raise unavailable(exc) from exc
     yield _version(info)
     yield _eviction(str(info.get("maxmemory_policy", "unknown")))
     yield _durability(bool(info.get("aof_enabled")), fsync)
+
+
+def _fsync(client: redis.Redis) -> str | None:
+    """The setting, or None on a managed server that keeps CONFIG to itself."""
+    try:
+        found: str | None = client.config_get("appendfsync").get("appendfsync")
+    except redis.ResponseError:
+        return None
+    return found
 
 
 def _version(info: dict[str, object]) -> Finding:
@@ -125,18 +132,25 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         yield Finding("workers", "warning", "none is alive", "Start one: soundfleet worker")
         return
     yield Finding("workers", "ok", f"{len(alive)} alive, {sum(len(worker.running) for worker in alive)} jobs running")
-    served = {name.rpartition(".")[2] for worker in alive for name in worker.backends}
-    default = settings.default_backend
-    if default not in served:
-        yield Finding("models", "warning", f"no worker serves the default backend {default}", "Start one that does.")
+    yield from _models(alive, settings.default_backend)
+
+
+def _models(alive: list[WorkerInfo], default: str) -> Iterator[Finding]:
+    served = sorted({backend for worker in alive for backend in worker.backends})
+    if default in served:
+        yield Finding("models", "ok", f"served: {', '.join(served)}")
     else:
-        known = ", ".join(sorted(served & CATALOG.keys()))
-        yield Finding("models", "ok", f"served: {known}")
+        yield Finding("models", "warning", f"no worker serves the default backend {default}", "Start one that does.")
+    for worker in alive:
+        for backend in worker.statuses:
+            if backend.status is BackendStatus.Error:
+                found = f"{backend.backend} on {worker.id}: {backend.message}"
+                yield Finding("models", "warning", found, "See the worker's log.")
 
 
 def _table(findings: list[Finding]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
         advice = Text(finding.action, style="dim")
-        table.add_row(_MARKS[finding.verdict], f"[bold]{finding.what}[/]", Text(finding.found), advice)
+        table.add_row(_MARKS[finding.verdict], Text(finding.what, "bold"), Text(finding.found), advice)
     return table

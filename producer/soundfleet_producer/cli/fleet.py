@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections import Counter
 from typing import Annotated
 
 import msgspec
@@ -14,7 +13,7 @@ from soundfleet_schemas import ErrorCode, error
 from ..client import Producer
 from ..settings import Settings
 from . import options as o
-from .console import ExitCode, emit, err, out
+from .console import ExitCode, emit, err, say
 from .tables import backends_table, workers_table
 
 
@@ -26,22 +25,21 @@ def workers(as_json: o.Json = False) -> int:
         for worker in alive:
             emit(worker)
     elif alive:
-        out.print(workers_table(alive))
+        say(workers_table(alive))
     else:
         err.print("no workers; start one with: soundfleet worker")
     return ExitCode.OK
 
 
 def backends(as_json: o.Json = False) -> int:
-    """List the backends and how many workers serve each."""
+    """List the backends and where each stands on the workers."""
     with Producer.from_env() as fleet:
         specs, alive = fleet.backends(), fleet.workers()
     if as_json:
         for spec in specs:
             emit(spec)
     else:
-        served = Counter(name.rpartition(".")[2] for worker in alive for name in worker.backends)
-        out.print(backends_table(specs, dict(served)))
+        say(backends_table(specs, alive))
     return ExitCode.OK
 
 

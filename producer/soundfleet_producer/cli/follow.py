@@ -12,7 +12,7 @@ from soundfleet_schemas import EventType, JobEvent, JobStatus
 from ..client import Producer
 from ..outputs import result_of
 from . import options as o
-from .console import OF_JOB, ExitCode, complain, emit, err, out
+from .console import OF_JOB, ExitCode, complain, emit, err, say
 from .progress import JobProgress
 from .tables import Delivered, files_table, job_table, jobs_table
 
@@ -44,7 +44,9 @@ def follow(
     if as_json:
         emit(result)
     else:
-        out.print(files_table([Delivered(result, directory)]))
+        say(files_table([Delivered(result, directory)]))
+        if directory is None:
+            err.print(f"[dim]download them: soundfleet download {job_id} --out DIR[/]", soft_wrap=True)
     return ExitCode.OK
 
 
@@ -78,9 +80,9 @@ def status(job_id: o.JobArgument, as_json: o.Json = False) -> int:
     if as_json:
         emit(job)
     else:
-        out.print(job_table(job))
+        say(job_table(job))
         if job.result is not None:
-            out.print(files_table([Delivered(job.result, None)]))
+            say(files_table([Delivered(job.result, None)]))
     return ExitCode.OK
 
 
@@ -100,7 +102,7 @@ def jobs(
         for job in listed:
             emit(job)
     elif listed:
-        out.print(jobs_table(listed))
+        say(jobs_table(listed))
     else:
         err.print("no jobs")
     return ExitCode.OK
@@ -117,9 +119,9 @@ def cancel(job_id: o.JobArgument, as_json: o.Json = False) -> int:
     if as_json:
         emit(job)
     elif job.finished:
-        out.print(f"job {job_id} is {job.status}")
+        say(f"job {job_id} is {job.status}")
     else:
-        out.print(f"job {job_id} is being cancelled by worker {job.worker}", soft_wrap=True)
+        say(f"job {job_id} is being cancelled by worker {job.worker}")
     return ExitCode.OK
 
 
@@ -136,5 +138,5 @@ def download(
         for path in paths:
             emit({"path": str(path.resolve()), "size": path.stat().st_size})
     else:
-        out.print(files_table([Delivered(result, out_dir)]))
+        say(files_table([Delivered(result, out_dir)]))
     return ExitCode.OK

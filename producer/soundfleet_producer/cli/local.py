@@ -11,7 +11,7 @@ import typer
 
 from ..local import LocalStack
 from . import options as o
-from .console import ExitCode, emit, end_on_terminate, err, out
+from .console import ExitCode, emit, end_on_terminate, err, out, say
 
 local = typer.Typer(no_args_is_help=True, help="A private Redis and S3 to try things out.")
 
@@ -34,7 +34,7 @@ def up(
             emit(dict(stack.env))
         else:
             for name, value in stack.env.items():
-                out.print(f"export {name}={shlex.quote(value)}", soft_wrap=True, markup=False)
+                say(f"export {name}={shlex.quote(value)}")
             out.file.flush()
             err.print("[dim]running; Ctrl-C stops it, the data stays in[/] " + str(directory), soft_wrap=True)
         try:

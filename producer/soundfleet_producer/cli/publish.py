@@ -22,7 +22,7 @@ from soundfleet_schemas import (
 
 from ..client import Producer
 from . import options as o
-from .console import ExitCode, emit, err, out
+from .console import ExitCode, emit, err, say
 from .follow import follow
 
 
@@ -153,7 +153,7 @@ def _publish(request: JobRequest, *, watch: bool, directory: Path | None, timeou
         elif followed:
             err.print(f"job {submitted.id}")
         else:
-            out.print(submitted.id)
+            say(submitted.id)
             err.print(f"[dim]follow it: soundfleet watch {submitted.id}[/]", soft_wrap=True)
         if not followed:
             return ExitCode.OK

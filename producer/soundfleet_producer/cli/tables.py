@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +15,17 @@ from rich.text import Text
 from soundfleet_schemas import (
     AudioFile,
     BackendSpec,
+    BackendStatus,
     DeadLetter,
     GenerationRequest,
     Job,
     JobResult,
     JobStatus,
+    UploadSource,
     WorkerInfo,
 )
 
+READABLE_URL_CHARS = 120
 COLOURS = {
     JobStatus.pending: "cyan",
     JobStatus.processing: "blue",
@@ -41,6 +45,7 @@ def _table(*columns: str) -> Table:
 def jobs_table(jobs: Iterable[Job]) -> Table:
     """One line per job."""
     table = _table("job", "age", "state", "%", "model", "what")
+    table.columns[-1].no_wrap, table.columns[-1].overflow = True, "ellipsis"
     for job in jobs:
         state = Text(job.status, style=COLOURS[job.status])
         table.add_row(job.id, ago(job.created_at), state, str(job.progress), job.model, Text(_what(job)))
@@ -82,8 +87,15 @@ def _state(job: Job) -> str:
 
 def _what(job: Job) -> str:
     if isinstance(job.request, GenerationRequest):
-        return f"{job.request.duration_sec} s: {job.request.prompt}"
-    return job.input_source or ""
+        return f"{job.request.duration_sec} s: {printable(job.request.prompt)}"
+    source = getattr(job.request, "source", None)
+    named = source.filename if isinstance(source, UploadSource) else ""
+    return printable(named or job.input_source or "")
+
+
+def printable(text: str) -> str:
+    """On one line and without control characters: what others have submitted must not steer this terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
 
 
 class Delivered(NamedTuple):
@@ -106,11 +118,17 @@ def files_table(delivered: Iterable[Delivered]) -> RenderableType:
     notes = []
     for result, directory in delivered:
         for name, file in result.files.items():
-            where = str(directory / file.filename) if directory is not None else file.cdn_url or file.path
+            where = str(directory / file.filename) if directory is not None else _address(file)
             cells = (f"{file.duration:.1f} s", _level(file.peak_dbfs), _level(file.rms_dbfs), _size(file))
             table.add_row(Text(name, style="bold"), *cells, Text(where))
         notes += [Text(f"! {warning}", style="yellow") for warning in result.warnings]
     return Group(table, *notes)
+
+
+def _address(file: AudioFile) -> str:
+    """A short address, else the key: nobody reads or copies a signature of 400 characters."""
+    url = file.cdn_url or ""
+    return url if 0 < len(url) <= READABLE_URL_CHARS else file.path
 
 
 def _level(dbfs: float | None) -> str:
@@ -148,14 +166,18 @@ def workers_table(workers: Iterable[WorkerInfo]) -> Table:
     return table
 
 
-def backends_table(specs: Sequence[BackendSpec], served: dict[str, int]) -> Table:
-    """One line per backend; ``served`` counts the workers that have it."""
-    table = _table("backend", "does", "seconds", "rate", "licence of the weights", "workers")
+def backends_table(specs: Sequence[BackendSpec], workers: Sequence[WorkerInfo]) -> Table:
+    """One line per backend, with where it stands on the workers."""
+    table = _table("backend", "does", "seconds", "rate", "licence of the weights", "on workers")
     for spec in specs:
         seconds = f"{spec.min_duration_sec:g} to {spec.max_duration_sec:g}"
-        workers = served.get(spec.backend, 0)
-        count = Text(str(workers), style="green" if workers else "dim")
-        table.add_row(spec.backend, spec.kind, seconds, f"{spec.sample_rate} Hz", spec.licence, count)
+        stands = Counter(
+            backend.status for worker in workers for backend in worker.statuses if backend.backend == spec.backend
+        )
+        where = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in stands.items())
+        style = "green" if BackendStatus.Ready in stands else "yellow"
+        cells = (spec.backend, spec.kind, seconds, f"{spec.sample_rate} Hz", spec.licence)
+        table.add_row(*cells, Text(where, style=style) if where else Text("none", style="dim"))
     return table
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import fcntl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
+
+from soundfleet_schemas import ErrorCode, error
 
 from ..settings import ENV_PREFIX, Settings
 from ..storage import Storage
@@ -58,6 +62,7 @@ class LocalStack:
 
     def __enter__(self) -> LocalStack:
         with ExitStack() as parts:  # what has started is stopped when a later part does not start
+            parts.enter_context(self._alone())
             parts.enter_context(self.redis)
             parts.enter_context(self.s3)
             self.storage.ensure_bucket()
@@ -66,6 +71,21 @@ class LocalStack:
 
     def __exit__(self, *exc: object) -> None:
         self._parts.close()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the directory: two servers that append to one file would destroy it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise error(
+                    ErrorCode.INVALID_SETTING,
+                    f"another local stack runs in {self.directory}",
+                    "Stop it, or choose another directory.",
+                ) from None
+            yield
 
     def restart_redis(self) -> None:
         """Stop and start Redis on the same port with the same data."""

@@ -1,9 +1,14 @@
-"""Reading what the verbs wrote: job hashes, events, dead letters, workers and foreign backends."""
+"""Reading what the verbs wrote: job hashes, events, dead letters, workers and foreign backends.
+
+What a newer version wrote is borne: unknown fields are passed over, an unknown event is left out, an unknown error code
+is INTERNAL_ERROR with its document as the message.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -21,6 +26,7 @@ from soundfleet_schemas import (
     JobResult,
     JobStatus,
     SeparationRequest,
+    SoundfleetError,
     Stage,
     WorkerInfo,
     backend_of,
@@ -54,8 +60,18 @@ _ENDINGS = {
 
 def read_job(job_id: str, fields: Fields) -> Job:
     """Read a job's hash. Raises JOB_NOT_FOUND when it is empty, INVALID_MESSAGE when a newer version wrote it."""
-    if b"state" not in fields:
+    if b"state" not in fields or b"request" not in fields:
         raise error(ErrorCode.JOB_NOT_FOUND, f"there is no job {job_id}")
+    try:
+        return _job(job_id, fields)
+    except SoundfleetError:
+        raise
+    except (msgspec.ValidationError, ValueError) as exc:  # the second: a word that no enum here holds
+        message = f"the record of job {job_id} cannot be read: {exc}"
+        raise error(ErrorCode.INVALID_MESSAGE, message, "Upgrade this client.") from exc
+
+
+def _job(job_id: str, fields: Fields) -> Job:
     request = decode_request(fields[b"request"])
     input_type, input_source, options = None, None, None
     if isinstance(request, SeparationRequest):
@@ -64,7 +80,7 @@ def read_job(job_id: str, fields: Fields) -> Job:
         if not isinstance(source, LocalFile):
             input_type, input_source = describe_source(source)
     result = _document(_RESULT, fields.get(b"result"))
-    cached = b"cached" in fields
+    cached = b"cached" in fields or (result is not None and result.cached)
     created_at, started_at, finished_at = (
         _time(fields.get(name)) for name in (b"created_at", b"started_at", b"finished_at")
     )
@@ -82,7 +98,7 @@ def read_job(job_id: str, fields: Fields) -> Job:
         progress=int(fields.get(b"progress", 0)),
         stage=Stage(fields[b"stage"].decode()) if b"stage" in fields else None,
         result=msgspec.structs.replace(result, cached=True) if result is not None and cached else result,
-        error=_document(_ERROR, fields.get(b"error")),
+        error=_error(fields.get(b"error")),
         estimated_duration=int(fields[b"estimated"]) if int(fields.get(b"estimated", 0)) else None,
         actual_duration=None if finished_at is None or started_at is None else _seconds(finished_at - started_at),
         attempt=int(fields.get(b"attempt", 0)),
@@ -97,10 +113,15 @@ def read_job(job_id: str, fields: Fields) -> Job:
 
 
 def read_events(entries: Iterable[Entry]) -> list[JobEvent]:
-    """Read entries of a job's event stream, each event with its stream id."""
-    return [
-        msgspec.structs.replace(_EVENT.decode(fields[b"event"]), id=entry_id.decode()) for entry_id, fields in entries
-    ]
+    """Read entries of a job's event stream, each event with its stream id; those of an unknown kind are left out."""
+    events = []
+    for entry_id, fields in entries:
+        try:
+            event = _EVENT.decode(fields[b"event"])
+        except msgspec.ValidationError:
+            continue
+        events.append(msgspec.structs.replace(event, id=entry_id.decode()))
+    return events
 
 
 def first_event(job_id: str, created_at_ms: int) -> JobEvent:
@@ -119,7 +140,7 @@ def last_event(job_id: str, fields: Fields) -> JobEvent:
         type=_ENDINGS[status],
         at_ms=at_ms,
         attempt=int(fields.get(b"attempt", 0)),
-        error=None if status is JobStatus.completed else _document(_ERROR, fields.get(b"error")),
+        error=None if status is JobStatus.completed else _error(fields.get(b"error")),
         id=f"{at_ms}-0",
     )
 
@@ -131,7 +152,7 @@ def read_letter(entry: Entry) -> DeadLetter:
         id=entry_id.decode(),
         job_id=fields[b"job"].decode(errors="replace"),
         reason=fields[b"reason"].decode(),
-        error=_ERROR.decode(fields[b"error"]),
+        error=_known_error(fields[b"error"]),
         attempts=int(fields[b"attempts"]),
         crashes=int(fields[b"crashes"]),
         at_ms=int(fields[b"at_ms"]),
@@ -139,14 +160,34 @@ def read_letter(entry: Entry) -> DeadLetter:
     )
 
 
-def read_worker(document: bytes) -> WorkerInfo:
-    """Read what a worker published of itself."""
-    return _WORKER.decode(document)
+def read_workers(documents: Iterable[bytes | None]) -> list[WorkerInfo]:
+    """Read what workers published of themselves; those that are gone, or that no client here can read, are left out."""
+    return _readable(_WORKER, documents)
 
 
-def read_backend(document: bytes) -> BackendSpec:
-    """Read what a worker published of a foreign backend."""
-    return _BACKEND.decode(document)
+def read_backends(documents: Iterable[bytes | None]) -> list[BackendSpec]:
+    """Read what workers published of foreign backends, as far as it can be read here."""
+    return _readable(_BACKEND, documents)
+
+
+def _readable(decoder: msgspec.json.Decoder[T], documents: Iterable[bytes | None]) -> list[T]:
+    read = []
+    for document in documents:
+        with suppress(msgspec.DecodeError):
+            if document is not None:
+                read.append(decoder.decode(document))
+    return read
+
+
+def _error(raw: bytes | None) -> ErrorInfo | None:
+    return None if raw is None else _known_error(raw)
+
+
+def _known_error(raw: bytes) -> ErrorInfo:
+    try:
+        return _ERROR.decode(raw)
+    except msgspec.ValidationError:
+        return error(ErrorCode.INTERNAL_ERROR, raw.decode(errors="replace"), "Upgrade this client.").info
 
 
 def _document(decoder: msgspec.json.Decoder[T], raw: bytes | None) -> T | None:
@@ -167,9 +208,9 @@ __all__ = [
     "Fields",
     "first_event",
     "last_event",
-    "read_backend",
+    "read_backends",
     "read_events",
     "read_job",
     "read_letter",
-    "read_worker",
+    "read_workers",
 ]

@@ -98,9 +98,12 @@ class Claimer:
             await self._until(self._slot_freed.wait())
             return
         services = self._services()
+        if not services:  # every backend is out of order; the keeper has said why
+            await self._until(asyncio.sleep(BLOCK_SEC))
+            return
         claims = await self._claim(free, services)
         if len(claims) < free and not self._stopping.is_set():
-            await self._idle(free, services)
+            await self._idle(services)
 
     async def _claim(self, free: int, services: Sequence[tuple[Any, str]]) -> list[Claim]:
         if self._away:
@@ -128,16 +131,21 @@ class Claimer:
             level(Event.group_created, lane=lane, lost=lane in self._groups)
             self._groups.add(lane)
 
-    async def _idle(self, free: int, services: Sequence[tuple[Any, str]]) -> None:
-        """Sleep until a bell rings for one of our services."""
+    async def _idle(self, services: Sequence[tuple[Any, str]]) -> None:
+        """Sleep until a bell rings for one of our services; again while what it rang for leaves the lanes empty."""
         bells = [self._keys.bell(f"{kind}.{backend}") for kind, backend in services]
-        rung = await self._until(self._blocking.blpop(bells, timeout=BLOCK_SEC))
-        if rung is None or self._stopping.is_set():
-            return
-        if not await self._claim(free, services):
-            # A token of a job that was claimed already. The others are as old; a new job's comes with its entry,
-            # which the next claim sees.
-            await self._blocking.lpop(rung[0], TOKENS)
+        while True:
+            rung = await self._until(self._blocking.blpop(bells, timeout=BLOCK_SEC))
+            free = self._free()
+            if rung is None or free <= 0 or self._stopping.is_set() or not self._keeper.ready:
+                return
+            claims = await self._claim(free, services)
+            if not claims:
+                # A token of a job that was claimed already. The others are as old; a new job's comes with its entry,
+                # which the next claim sees.
+                await self._blocking.lpop(rung[0], TOKENS)
+            if not 0 < len(claims) < free:
+                return
 
     async def _until(self, waiting: Any) -> Any:
         """Await something, unless ``stop`` comes first: None then."""

@@ -68,6 +68,11 @@ class EngineProcess(asyncio.Protocol):
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def connected(self) -> bool:
+        """Whether messages reach it, as far as is known."""
+        return self._transport is not None and not self._transport.is_closing()
+
     def send(self, message: ToEngine) -> None:
         """Send a message, together with others of the same moment: every write wakes the engine.
 
@@ -78,7 +83,7 @@ class EngineProcess(asyncio.Protocol):
         self._outbox += frame(message)
 
     def _flush(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and self.connected:
             self._transport.write(bytes(self._outbox))
         self._outbox.clear()
 

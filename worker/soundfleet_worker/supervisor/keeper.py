@@ -100,8 +100,7 @@ class Keeper:
                     raise EngineFailed(answer.info, answer.detail)
 
     async def _assign(self, assignment: Assignment) -> Answer:
-        engine = self._engine if self.ready else await self._next_engine()
-        assert engine is not None
+        engine = await self._usable_engine()
         self._assignments[assignment.name] = assignment
         if len(self._assignments) == 1:
             self._heard_at = clock.now()
@@ -115,13 +114,14 @@ class Keeper:
                     await asyncio.wait([assignment.answer])
             raise
 
-    async def _next_engine(self) -> EngineProcess | None:
-        try:
-            async with asyncio.timeout(READY_LIMIT_SEC):
-                while not self.ready:
+    async def _usable_engine(self) -> EngineProcess:
+        while not (self.ready and self._engine is not None and self._engine.connected):
+            self._ready.clear()  # dead, though not yet mourned: nothing more is begun on it
+            try:
+                async with asyncio.timeout(READY_LIMIT_SEC):
                     await self._ready.wait()
-        except TimeoutError:
-            raise error(ErrorCode.BACKEND_NOT_READY, "the worker's engine does not start") from None
+            except TimeoutError:
+                raise error(ErrorCode.BACKEND_NOT_READY, "the worker's engine does not start") from None
         return self._engine
 
     def _drop(self, assignment: Assignment, grace_sec: float) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from soundfleet_producer.drafts import seed_of
 from soundfleet_schemas import (
     BackendSpec,
     ErrorCode,
@@ -18,6 +19,7 @@ from soundfleet_schemas import (
     decode_request,
     error,
     fingerprint,
+    kind_of,
     parse_source,
     plan_separation,
     validate,
@@ -56,6 +58,7 @@ async def prepare(run: Run, tools: Tools) -> Prepared:
     Raises what is wrong with the request or its source.
     """
     request = run.request = read(run.claim.raw_request, run.token.job_id)
+    run.log = run.log.bind(kind=kind_of(request))
     spec = validate(request, tools.limits, tools.keeper.catalog)
     track_id = fingerprint(request, spec)
     if known := await _known(run, request, track_id, tools):
@@ -70,7 +73,7 @@ async def prepare(run: Run, tools: Tools) -> Prepared:
         if known := await _known(run, request, track_id, tools):
             return known
     decoded = path.with_suffix(".npy")
-    audio_sec = await _decode(path, decoded, spec.sample_rate, _accepting(tools.limits, source), tools)
+    audio_sec = await _decode(path, decoded, spec, _accepting(tools.limits, source), tools)
     path.unlink()
     return Work(request, spec, track_id, audio_sec, len(plan_separation(request.options, spec).stems), decoded, size)
 
@@ -81,9 +84,8 @@ def read(raw: bytes, job_id: str) -> JobRequest:
     if request.id != job_id:
         raise error(ErrorCode.INVALID_MESSAGE, f"the request of job {job_id} says that its id is {request.id!r}")
     if isinstance(request, GenerationRequest):
-        if request.seed is None:  # the same one in every attempt
-            seed = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:8])
-            return msgspec.structs.replace(request, seed=seed)
+        if request.seed is None:
+            return msgspec.structs.replace(request, seed=seed_of(job_id))
     elif isinstance(request.source, str):
         source = parse_source(request.source)
         if not isinstance(source, LocalFile):  # which validation refuses, with advice
@@ -116,13 +118,13 @@ def _accepting(limits: Limits, source: Source) -> Limits:
     return msgspec.structs.replace(limits, max_file_bytes=source.max_bytes)
 
 
-async def _decode(path: Path, decoded: Path, sample_rate: int, limits: Limits, tools: Tools) -> float:
+async def _decode(path: Path, decoded: Path, spec: BackendSpec, limits: Limits, tools: Tools) -> float:
     """Decode to a float32 ``.npy``; return the seconds of audio."""
     from ..audio.sandbox import decode_in_process
 
     async with tools.decoding:
-        info = await decode_in_process(path, decoded, sample_rate, limits)
-    if info.duration_sec < limits.min_audio_sec:
-        least = limits.min_audio_sec
-        raise error(ErrorCode.AUDIO_EMPTY, f"the audio lasts {info.duration_sec:.3f} s, under the least of {least:g} s")
+        info = await decode_in_process(path, decoded, spec.sample_rate, limits)
+    if info.duration_sec > spec.max_duration_sec:
+        allowed = f"{spec.backend} takes at most {spec.max_duration_sec:g} s"
+        raise error(ErrorCode.AUDIO_TOO_LONG, f"the audio lasts {info.duration_sec:.0f} s; {allowed}")
     return info.duration_sec

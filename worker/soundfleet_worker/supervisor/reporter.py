@@ -45,7 +45,7 @@ class Reporter:
         """Take the newest news."""
         self._news = news
         stage, percent = self._told
-        if not self._soon and (news.stage is not stage or _percent(news) >= percent + POINTS):
+        if not self._soon and (news.stage is not stage or abs(_percent(news) - percent) >= POINTS):
             self._soon = True
             self._after(HOLD_SEC)
 

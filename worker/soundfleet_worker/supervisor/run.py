@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from soundfleet_producer.queue.verbs import Claim, Token
-from soundfleet_schemas import ErrorCode, JobRequest, Limits, Stage, error
+from soundfleet_schemas import JobRequest, Limits, Stage
 
 from ..logging import Log
 from . import clock
@@ -37,7 +36,6 @@ class Run:
         "settling",
         "stage",
         "started",
-        "started_at",
         "stop_reason",
         "task",
         "total_steps",
@@ -56,7 +54,6 @@ class Run:
         self.current_step = 0
         self.total_steps = 0
         self.started = clock.now()
-        self.started_at = datetime.now(UTC)
         self.stop_reason: Stop | None = None
         self.settling = False
         self.task: asyncio.Task[None] | None = None
@@ -124,9 +121,3 @@ class Run:
         under_way = [asyncio.wrap_future(call) for call in self._calls if not (call.cancel() or call.done())]
         await asyncio.gather(*under_way, return_exceptions=True)
         self._scratch.remove(self.name)
-
-    def known_request(self) -> JobRequest:
-        """The decoded request; raises INTERNAL_ERROR before ``prepare`` has decoded it."""
-        if self.request is None:
-            raise error(ErrorCode.INTERNAL_ERROR, "the request was used before it was decoded")
-        return self.request

@@ -29,18 +29,10 @@ WORKER_ENV = {
     "AWS_SECRET_ACCESS_KEY": "benchmark",
 }
 """Many slots, and nothing but the queue to wait for: a run that makes no audio stores none."""
-PUBLISHED = "sketch"
-"""Backend of the jobs that are only published; a foreign one is looked up in Redis first."""
 
 
 def worker_command() -> list[str]:
     return [sys.executable, "-m", "soundfleet_worker"]
-
-
-def _publish_backend() -> None:
-    """Make the backend known, as its first worker does."""
-    with redis.Redis.from_url(WORKER_ENV["SOUNDFLEET_REDIS_URL"]) as client:
-        client.hset(KEYS.backends, SPEC.backend, encode(SPEC))
 
 
 def remaining(client: redis.Redis) -> int:
@@ -48,22 +40,22 @@ def remaining(client: redis.Redis) -> int:
     return int(client.zcard(KEYS.jobs())) - int(client.zcard(f"{KEYS.jobs()}:completed"))
 
 
-def publish(count: int, backend: str = PUBLISHED) -> float:
+def publish(count: int) -> float:
     """Submit one by one; return the seconds."""
-    requests = _requests(count, backend)
+    requests = _requests(count)
     with _producer() as fleet:
-        fleet.submit(_requests(1, backend)[0])
+        fleet.submit(_requests(1)[0])
         began = time.perf_counter()
         for request in requests:
             fleet.submit(request)
         return time.perf_counter() - began
 
 
-def publish_many(count: int, backend: str = PUBLISHED) -> float:
+def publish_many(count: int) -> float:
     """Submit in one call; return the seconds."""
-    requests = _requests(count, backend)
+    requests = _requests(count)
     with _producer() as fleet:
-        fleet.submit(_requests(1, backend)[0])
+        fleet.submit(_requests(1)[0])
         began = time.perf_counter()
         answers = fleet.submit_many(requests)
         took = time.perf_counter() - began
@@ -75,8 +67,7 @@ def publish_many(count: int, backend: str = PUBLISHED) -> float:
 
 def preload(count: int) -> None:
     """Fill the queue that the worker drains."""
-    _publish_backend()
-    publish_many(count - 1, SPEC.backend)
+    publish_many(count - 1)
 
 
 def pickup(count: int) -> dict[str, list[float]]:
@@ -84,7 +75,7 @@ def pickup(count: int) -> dict[str, list[float]]:
     claimed, begun = [], []
     with _producer() as fleet, Listener() as listener:
         for _ in unhurried(count):
-            request = _requests(1, SPEC.backend, PROBE)[0]
+            request = _requests(1, PROBE)[0]
             submitted = time.time_ns()
             fleet.submit(request)
             begun.append((listener.wait() - submitted) / 1e6)
@@ -98,11 +89,11 @@ def _producer() -> Producer:
     return Producer.from_env({name: value for name, value in WORKER_ENV.items() if not name.endswith("_ONLY")})
 
 
-def _requests(count: int, backend: str, prompt: str = "x") -> list[GenerationRequest]:
+def _requests(count: int, prompt: str = "x") -> list[GenerationRequest]:
     """Requests whose documents have the size of the peers'."""
 
     def request(text: str, seed: int) -> GenerationRequest:
-        return GenerationRequest(prompt=text, duration_sec=30, backend=backend, seed=seed, use_cache=False)
+        return GenerationRequest(prompt=text, duration_sec=30, backend=SPEC.backend, seed=seed, use_cache=False)
 
     first = 10**9
     room = SIZE_BYTES - len(encode(request("", first)))

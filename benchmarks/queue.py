@@ -1,6 +1,13 @@
-"""The queue beside its peers: ``python benchmarks/run.py [--rounds 3]``. Prints a table, keeps the results as JSON."""
+"""The queue beside its peers: ``python benchmarks/queue.py [--rounds 3]``. Prints a table, keeps the results as JSON."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CONTEST = HERE / "contest"
+sys.path[0] = str(CONTEST)  # in place of this directory: a file called queue in it would hide the standard library's
 
 import argparse
 import contextlib
@@ -8,11 +15,10 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import redis
@@ -21,14 +27,13 @@ from machine import describe
 from probe import VARIABLE
 from processes import redis_server, wait_until, worker
 
-HERE = Path(__file__).parent
 STALL_SEC = 60.0
 Rounds: TypeAlias = dict[str, list[dict[str, float]]]
 
 
 def measure(name: str, verb: str, count: int) -> Any:
     """One measurement in a process of its own."""
-    command = [sys.executable, str(HERE / "contenders.py"), name, verb, str(count)]
+    command = [sys.executable, str(CONTEST / "contenders.py"), name, verb, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise SystemExit(f"{name} {verb}: {done.stderr[-2000:]}")
@@ -63,7 +68,7 @@ def working(name: str, client: redis.Redis, args: argparse.Namespace, logs: Path
     return figures
 
 
-def _drain(remaining: Any, total: int) -> float:
+def _drain(remaining: Callable[[], int], total: int) -> float:
     """Jobs per second from the first tenth to the last job: the start of the worker does not count."""
     wait_until(lambda: remaining() <= 0.9 * total, STALL_SEC, "the first tenth")
     left, began = remaining(), time.perf_counter()
@@ -95,7 +100,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url, client = stack.enter_context(redis_server())
-        os.environ.update({"BENCH_REDIS_URL": url, VARIABLE: str(scratch / "probe"), "PYTHONPATH": str(HERE)})
+        os.environ.update({"BENCH_REDIS_URL": url, VARIABLE: str(scratch / "probe"), "PYTHONPATH": str(CONTEST)})
         machine = describe(client)
         for turn in range(args.rounds):
             order = args.only[turn % len(args.only) :] + args.only[: turn % len(args.only)]

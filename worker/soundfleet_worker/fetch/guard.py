@@ -1,0 +1,115 @@
+"""Which addresses may be reached: the public internet, and the networks that the operator allows.
+
+A host is resolved once; every address that it has must pass, and the connection goes to one of those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TypeAlias
+
+from soundfleet_schemas import ErrorCode, error
+from soundfleet_schemas.errors import show
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+
+_REFUSED_V4 = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # a cloud's metadata behind a public address
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+_GLOBAL_V6 = IPv6Network("2000::/3")
+_REFUSED_V6 = tuple(
+    IPv6Network(text)
+    for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")  # Teredo and others, examples, 6to4, examples
+)
+_NAT64 = IPv6Network("64:ff9b::/96")
+_NUMBER = re.compile(r"\d+|0[xX][0-9a-fA-F]*")
+
+
+def is_allowed(text: str, allow_networks: Sequence[str] = ()) -> bool:
+    """Say whether an address may be reached; text that is not an address may not."""
+    try:
+        address = _inner(ip_address(text))
+    except ValueError:
+        return False
+    networks = [ip_network(network, strict=False) for network in allow_networks]
+    if any(address in network for network in networks if network.version == address.version):
+        return True
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _REFUSED_V4)
+    return address in _GLOBAL_V6 and not any(address in network for network in _REFUSED_V6)
+
+
+def _inner(address: Address) -> Address:
+    """Unwrap the IPv4 address of an IPv4-mapped or NAT64 one."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in _NAT64:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def check_spelling(host: str) -> None:
+    """Raise SOURCE_FORBIDDEN for an IPv4 address in decimal, octal, hexadecimal or shortened spelling."""
+    if ":" in host or not _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+        return
+    try:
+        IPv4Address(host)
+    except ValueError:
+        raise error(ErrorCode.SOURCE_FORBIDDEN, f"{show(host)} is an unusual spelling of an IP address") from None
+
+
+async def resolve_host(host: str, port: int) -> Sequence[str]:
+    """Return every address of a host, in the system's order; raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+async def addresses_of(host: str, port: int, allow_networks: Sequence[str], resolve: Resolver) -> Sequence[str]:
+    """Resolve a host once and return its addresses.
+
+    Raises SOURCE_FORBIDDEN when one of them is refused, SOURCE_NOT_FOUND for an unknown name, or SOURCE_UNAVAILABLE.
+    """
+    check_spelling(host)
+    try:
+        addresses: Sequence[str] = [str(ip_address(host))]
+    except ValueError:
+        try:
+            addresses = await resolve(host, port)
+        except socket.gaierror as exc:
+            unknown = exc.errno == socket.EAI_NONAME
+            code = ErrorCode.SOURCE_NOT_FOUND if unknown else ErrorCode.SOURCE_UNAVAILABLE
+            raise error(code, f"the host {show(host)} cannot be resolved: {exc.strerror}") from exc
+        except OSError as exc:
+            raise error(ErrorCode.SOURCE_UNAVAILABLE, f"the host {show(host)} cannot be resolved: {exc}") from exc
+    if not addresses:
+        raise error(ErrorCode.SOURCE_NOT_FOUND, f"the host {show(host)} has no address")
+    for address in addresses:
+        if not is_allowed(address, allow_networks):
+            raise error(
+                ErrorCode.SOURCE_FORBIDDEN, f"{show(host)} leads to {address}, which is not on the public internet"
+            )
+    return addresses
