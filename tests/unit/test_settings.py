@@ -80,7 +80,6 @@ def test_an_unknown_name_in_the_file_is_an_error_that_names_it(tmp_path: Path, t
         ("SLOTS", "many"),
         ("SLOTS", "0"),
         ("GRACE_SEC", "-1"),
-        ("METRICS_PORT", "70000"),
         ("OFFLINE", "perhaps"),
         ("ACE_STEP_DEFAULT_SCHEDULER", "runge"),
         ("LIMITS_LEASE_SEC", "long"),
