@@ -1,4 +1,4 @@
-"""The queue beside its peers: ``python benchmarks/queue.py [--rounds 3]``. Prints a table, keeps every round as JSON."""
+"""The queue beside its peers: ``python benchmarks/queue.py [--rounds 3]``. A table, and every round as JSON."""
 
 from __future__ import annotations
 
