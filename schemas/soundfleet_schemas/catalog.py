@@ -148,7 +148,7 @@ _SPECS = (
         default_scheduler=SchedulerType.Euler,
         default_guidance_scale=1.0,
     ),
-    _demucs("htdemucs_mini", "HTDemucs-Mini", 3.0, memory_mb=128, licence="MIT"),
+    _demucs("htdemucs_mini", "HTDemucs-Mini", 3.0, memory_mb=256, licence="MIT"),
     _demucs("htdemucs", "HTDemucs", 7.8),
     _demucs("htdemucs_ft", "HTDemucs-FT", 7.8, memory_mb=4096),
     _demucs("htdemucs_6s", "HTDemucs-6S", 7.8, stems=SIX_STEMS),

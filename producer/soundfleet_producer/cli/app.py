@@ -13,6 +13,7 @@ import typer
 from soundfleet_schemas import SoundfleetError
 
 from . import demo, doctor, fleet, follow, publish, top
+from .backends import backends
 from .console import EXIT_CODES, ExitCode, complain, complain_of_usage, exit_code_of, say
 from .dead import dead
 from .local import local
@@ -53,12 +54,13 @@ for _panel, _commands in {
         follow.cancel,
         follow.download,
     ),
-    "Fleet": (top.top, fleet.workers, fleet.backends, fleet.worker, doctor.doctor),
+    "Fleet": (top.top, fleet.workers, fleet.worker, doctor.doctor),
     "On this machine": (demo.demo,),
 }.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 app.add_typer(dead, name="dead", rich_help_panel="Jobs")
+app.add_typer(backends, name="backends", rich_help_panel="Fleet")
 app.add_typer(local, name="local", rich_help_panel="On this machine")
 
 

@@ -10,6 +10,7 @@ import typer
 from soundfleet_schemas import (
     GenerationRequest,
     JobRequest,
+    JobStatus,
     OutputFormat,
     Priority,
     Quality,
@@ -155,8 +156,18 @@ def _publish(request: JobRequest, *, watch: bool, directory: Path | None, timeou
         else:
             say(submitted.id)
             err.print(f"[dim]follow it: soundfleet watch {submitted.id}[/]", soft_wrap=True)
+        if not as_json and submitted.status is JobStatus.pending:
+            _warn_of_no_worker(fleet, submitted.id)
         if not followed:
             return ExitCode.OK
         return follow(
             fleet, submitted.id, label=kind_of(request), directory=directory, timeout=timeout, as_json=as_json
         )
+
+
+def _warn_of_no_worker(fleet: Producer, job_id: str) -> None:
+    """Say it at once when nobody is there to take the job: otherwise it just waits."""
+    model = fleet.status(job_id).model
+    if not any(model in worker.backends for worker in fleet.workers()):
+        warning = f"no worker that is alive serves {model}; the job waits for one"
+        err.print(f"[yellow]![/] {warning} (see: soundfleet backends)", soft_wrap=True)
