@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from tests.waiting import wait_until
 
 from soundfleet_producer import GenerationRequest, Producer
 from soundfleet_producer.cli.app import run
-from soundfleet_schemas import ErrorCode, JobStatus
+from soundfleet_schemas import ErrorCode, JobStatus, WorkerInfo, encode
 
 
 class Said(NamedTuple):
@@ -65,6 +66,26 @@ def test_generate_prints_the_id_and_nothing_else_on_stdout(soundfleet: CommandLi
     assert said.code == 0
     assert (job.request.prompt, job.request.seed) == ("warm lofi", 7)  # type: ignore[union-attr]
     assert "soundfleet watch" in said.err
+
+
+def test_a_job_that_nobody_can_take_is_said_at_once(soundfleet: CommandLine, stack: Stack) -> None:
+    """It is queued all the same: a worker may come; with a worker there is no warning."""
+    assert "no worker that is alive serves sketch" in soundfleet("generate", "warm lofi").err
+    now = datetime.now(UTC)
+    info = WorkerInfo(
+        id="w",
+        host="h",
+        pid=1,
+        device="cpu",
+        version="1",
+        started_at=now,
+        seen_at=now,
+        capacity=1,
+        backends=("sketch",),
+    )
+    stack.redis.set(stack.keys.worker("w"), encode(info), ex=60)
+    stack.redis.zadd(stack.keys.workers, {"w": 1})
+    assert "no worker" not in soundfleet("generate", "warm lofi").err
 
 
 def test_the_same_id_is_the_same_job(soundfleet: CommandLine) -> None:

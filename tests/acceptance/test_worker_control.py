@@ -51,7 +51,7 @@ def test_a_run_that_hangs_costs_the_engine_and_nobody_else(fleet: Fleet) -> None
 
 def test_a_drain_finishes_what_fits_the_grace_and_hands_the_rest_back(fleet: Fleet) -> None:
     """SIGTERM: the short job completes, the long one waits in its lane again, and no attempt is charged."""
-    worker = fleet.start(SOUNDFLEET_GRACE_SEC="1.5")
+    worker = fleet.start(SOUNDFLEET_GRACE_SEC="3")
     long, short = fleet.slow("steps=200 step_sec=0.05"), fleet.slow("steps=12 step_sec=0.05")
     fleet.running(long)
     fleet.running(short)

@@ -45,6 +45,8 @@ class Keeper:
         self._ready = asyncio.Event()
         self._started = False
         """Whether this engine has been ready."""
+        self._useful = False
+        """Whether it has finished a run."""
         self._assignments: dict[str, Assignment] = {}
         self._killed: tuple[str, str] | None = None
         """Why this keeper killed the engine: the run to blame ("" for not known), and a sentence."""
@@ -142,6 +144,7 @@ class Keeper:
             assignment.poison = message  # answered when the engine is dead
             self._kill("", "its device context is broken")
         else:
+            self._useful |= isinstance(message, Finished)
             del self._assignments[message.run]
             assignment.end(message)
 
@@ -166,7 +169,8 @@ class Keeper:
             while not self._closing.is_set():
                 death, lived_sec = await self._one_life()
                 self._mourn(death)
-                failures = 0 if self._started and lived_sec >= SOUND_AFTER_SEC else failures + 1
+                sound = self._useful or (self._started and lived_sec >= SOUND_AFTER_SEC)
+                failures = 0 if sound else failures + 1
                 hopeless = failures >= START_ATTEMPTS or death.status == EXIT_REFUSED
                 if hopeless and not self._started and not self._closing.is_set():
                     last = death.stderr.rpartition("\n")[2]
@@ -181,7 +185,7 @@ class Keeper:
 
     async def _one_life(self) -> tuple[Death, float]:
         """One engine from spawn to death, and how long it lived, s."""
-        self._killed, self._started = None, False
+        self._killed, self._started, self._useful = None, False, False
         engine = await EngineProcess.spawn(self._command, self._receive)
         self._engine = engine
         self._log.debug(Event.engine_started, engine_pid=engine.pid)

@@ -90,9 +90,8 @@ def _log(run: Run, outcome: Outcome, tools: Tools) -> None:
         case Failed(info, detail):
             again = info.retryable and run.claim.tries < tools.limits.max_attempts
             level = run.log.warning if again else run.log.error
-            level(Event.retrying if again else Event.failed, code=info.code, error=str(info), stage=run.stage)
-            if detail:
-                run.log.debug(Event.failed, detail=detail)
+            cause = {"detail": detail[-DETAIL_CHARS:]} if detail else {}
+            level(Event.retrying if again else Event.failed, code=info.code, error=str(info), stage=run.stage, **cause)
         case Stop.cancelled:
             run.log.info(Event.cancelled, stage=run.stage, step=run.current_step)
         case _:
