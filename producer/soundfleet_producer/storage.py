@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -151,6 +151,17 @@ class Storage:
         """Delete an object, if it is there."""
         with calling(f"delete {key}"):
             self._s3().delete_object(Bucket=self.bucket, Key=self._full(key))
+
+    def expires_after_days(self) -> int | None:
+        """When lifecycle rules delete the outputs of jobs; None where there is no rule, or the server knows none."""
+        from botocore.exceptions import ClientError
+
+        with calling("read the lifecycle rules"):
+            try:
+                found = self._s3().get_bucket_lifecycle_configuration(Bucket=self.bucket)
+            except ClientError:  # no rules, not implemented, or not ours to read: each server says it otherwise
+                return None
+        return shortest_expiry(found.get("Rules", []), self._full("jobs/"))
 
     def url(self, key: str) -> str:
         """An address of the object: under ``cdn_base`` where one is set, else presigned for at most 7 days."""

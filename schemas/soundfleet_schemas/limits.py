@@ -45,6 +45,7 @@ class Limits(Record, frozen=True, kw_only=True):
     retain_completed_sec: int = 30 * DAY_SEC
     retain_failed_sec: int = 7 * DAY_SEC
     retain_objects_sec: int = 90 * DAY_SEC
+    """Kept by the bucket's lifecycle rule, which ``doctor`` compares with this."""
     presign_sec: int = 7 * DAY_SEC
 
 

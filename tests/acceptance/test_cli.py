@@ -280,16 +280,18 @@ def test_redis_that_is_away_is_exit_code_three(soundfleet: CommandLine, monkeypa
     assert {finding["what"]: finding["verdict"] for finding in examined.documents} == {
         "redis": "failed",
         "storage": "ok",
+        "retention": "warning",
         "workers": "failed",
     }
 
 
 def test_doctor_finds_the_local_stack_healthy(soundfleet: CommandLine) -> None:
-    """No worker is a warning, not a fault."""
+    """No worker, and a storage that knows no lifecycle rules, are warnings and not faults."""
     said = soundfleet("doctor", "--json")
     assert said.code == 0
     verdicts = {finding["what"]: finding["verdict"] for finding in said.documents}
-    assert verdicts == {"redis": "ok", "eviction": "ok", "durability": "ok", "storage": "ok", "workers": "warning"}
+    healthy = {"redis": "ok", "eviction": "ok", "durability": "ok", "storage": "ok"}
+    assert verdicts == {**healthy, "retention": "warning", "workers": "warning"}
 
 
 def test_a_wrong_setting_is_named(soundfleet: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import redis
 from rich.table import Table
 from rich.text import Text
 
-from soundfleet_schemas import BackendStatus, SoundfleetError, WorkerInfo
+from soundfleet_schemas import BackendStatus, Limits, SoundfleetError, WorkerInfo
+from soundfleet_schemas.limits import DAY_SEC
 
 from ..client import Producer
 from ..connections import connect
@@ -37,7 +38,7 @@ class Finding(NamedTuple):
 def doctor(as_json: o.Json = False) -> int:
     """Check Redis, the storage and the workers.
 
-    Redis: version, eviction, durability. Storage: put, get, delete.
+    Redis: version, eviction, durability. Storage: put, get, delete, retention.
     The exit code is 3 when something is broken; warnings do not change it.
     """
     settings = Settings.load()
@@ -117,12 +118,26 @@ def _storage(settings: Settings) -> Iterator[Finding]:
         storage.put_bytes(key, data, "application/octet-stream")
         same = storage.get_bytes(key) == data
         storage.delete(key)
+        days = storage.expires_after_days()
     finally:
         storage.close()
     if same:
         yield Finding("storage", "ok", f"bucket {settings.bucket}: put, get, delete")
     else:
         yield Finding("storage", "failed", "an object came back changed", "Check what lies between here and S3.")
+    yield retention(days, settings.limits)
+
+
+def retention(days: int | None, limits: Limits) -> Finding:
+    """Objects are deleted by the storage's own lifecycle rules, which must not do it before the records go."""
+    wanted = limits.retain_objects_sec // DAY_SEC
+    if days is None:
+        action = f"Give the bucket a lifecycle rule of {wanted} days."
+        return Finding("retention", "warning", "no lifecycle rule was found: objects are kept for ever", action)
+    if days * DAY_SEC < limits.retain_completed_sec:
+        found = f"objects expire after {days} days, before the records that name them"
+        return Finding("retention", "failed", found, f"Let them live {wanted} days.")
+    return Finding("retention", "ok", f"objects expire after {days} days")
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:
