@@ -208,6 +208,18 @@ class Storage:
             return self._client
 
 
+def shortest_expiry(rules: Iterable[Mapping[str, Any]], prefix: str) -> int | None:
+    """Days after which the enabled rules delete objects whose keys begin with ``prefix``."""
+    days = [
+        rule["Expiration"]["Days"]
+        for rule in rules
+        if rule.get("Status") == "Enabled"
+        and "Days" in rule.get("Expiration", {})
+        and prefix.startswith(rule.get("Filter", {}).get("Prefix", rule.get("Prefix", "")))
+    ]
+    return min(days, default=None)
+
+
 def _connect(given: Mapping[str, str] | None) -> Any:
     import boto3
     from botocore.config import Config
