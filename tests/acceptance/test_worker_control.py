@@ -40,7 +40,7 @@ def test_a_run_over_its_time_limit_fails_and_is_not_tried_again(fleet: Fleet) ->
 def test_a_run_that_hangs_costs_the_engine_and_nobody_else(fleet: Fleet) -> None:
     """The engine is killed, a new one serves the companion, and no attempt of it is charged."""
     worker = fleet.start()
-    companion = fleet.slow("steps=30 step_sec=0.05")
+    companion = fleet.slow("steps=20 step_sec=0.05")
     fleet.running(companion)
     hanging = fleet.slow("steps=10 at=2 step_sec=0.05 hang", time_limit_sec=1)
     job = fleet.ended(hanging)

@@ -1,0 +1,102 @@
+"""What a result says of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import structlog
+
+from soundfleet_producer.queue.verbs import Claim, Token
+from soundfleet_schemas import (
+    CATALOG,
+    DEFAULT_LIMITS,
+    BitDepth,
+    GenerationRequest,
+    OutputFormat,
+    SeparationRequest,
+    StemSeparationOptions,
+)
+from soundfleet_worker.engine.wire import Finished, OutputFile
+from soundfleet_worker.supervisor import clock
+from soundfleet_worker.supervisor.deliver import encode_file, plan_of
+from soundfleet_worker.supervisor.meter import CpuMeter
+from soundfleet_worker.supervisor.prepare import Work
+from soundfleet_worker.supervisor.result import Bill, Delivered, result_of
+from soundfleet_worker.supervisor.run import Run
+from soundfleet_worker.supervisor.scratch import Scratch
+
+MADE = Finished(
+    run="r",
+    outputs=(),
+    sample_rate=8_000,
+    parameters={"shifts": 0},
+    warnings=("the model says",),
+    load_sec=0.2,
+    infer_sec=2.0,
+    peak_memory_mb=70,
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run of the third attempt."""
+    claim = Claim(Token("job", "w", 3), tries=1, crashes=2, raw_request=b"", created_at_ms=0)
+    return Run(claim, clock.now(), DEFAULT_LIMITS, Scratch(str(tmp_path)), structlog.get_logger())
+
+
+def _delivered(tmp_path: Path, name: str, peak: float, options: StemSeparationOptions | GenerationRequest) -> Delivered:
+    source = tmp_path / f"{name}.npy"
+    np.save(source, np.full((2, 8_000), peak, dtype=np.float32))
+    request = options if isinstance(options, GenerationRequest) else SeparationRequest(source="x", options=options)
+    plan = plan_of(request)
+    path = tmp_path / f"{name}.{plan.output_format}"
+    done = encode_file(OutputFile(name=name, path=str(source)), path, 8_000, plan, "jobs/job/3/")
+    assert not source.exists(), "a song's worth of memory is given back as soon as it is encoded"
+    assert path.stat().st_size == done.file.size
+    return done
+
+
+def test_stems_are_described_by_name_and_clipping_is_said(run: Run, tmp_path: Path) -> None:
+    """A stem beyond full scale is a warning with what to do about it, beside the model's own."""
+    options = StemSeparationOptions(model="htdemucs_mini", output_format=OutputFormat.flac)
+    stored = [_delivered(tmp_path, "drums", 0.5, options), _delivered(tmp_path, "bass", 1.5, options)]
+    work = Work(SeparationRequest(source="x", options=options), CATALOG["htdemucs_mini"], "f" * 64, 4.0, 2, None, 123)
+    result = result_of(run, work, MADE, stored, "jobs/job/3/", Bill(run, CpuMeter()), 0.5)
+    assert list(result.stems) == ["drums", "bass"]
+    assert result.track is None
+    assert (result.attempt, result.output_dir, result.model_used) == (3, "jobs/job/3/", "htdemucs_mini")
+    assert result.stems["drums"].path == "jobs/job/3/drums.flac"
+    assert result.stems["drums"].duration == 1.0
+    assert result.file_size == sum(stem.size for stem in result.stems.values())
+    assert result.warnings[0] == "the model says"
+    assert result.warnings[1].startswith("bass: 16000 samples exceed full scale")
+    metrics = result.processing_metrics
+    assert metrics is not None
+    assert (metrics.input_file_size, metrics.memory_usage, metrics.model_load_time) == (123, 70, 1)
+    assert metrics.real_time_factor == 2.0
+    assert metrics.stage_sec["deliver"] == 0.5
+    assert result.quality_metrics is None, "no release measures it yet"
+
+
+def test_a_float_file_clips_nothing(tmp_path: Path) -> None:
+    """What was asked for is how it is encoded."""
+    options = StemSeparationOptions(model="htdemucs_mini", bit_depth=BitDepth.float32)
+    done = _delivered(tmp_path, "vocals", 1.5, options)
+    assert (done.clipped, done.file.format, done.file.peak_dbfs) == (0, OutputFormat.wav, pytest.approx(3.52, abs=0.01))
+
+
+def test_a_track_has_the_fingerprint_as_its_id(run: Run, tmp_path: Path) -> None:
+    """And the fields of the data model, truthfully."""
+    request = GenerationRequest(
+        prompt="p", duration_sec=5, backend="sketch", seed=2**64 - 1, output_format=OutputFormat.mp3
+    )
+    work = Work(request, CATALOG["sketch"], "f" * 64, 5.0, 1)
+    stored = [_delivered(tmp_path, "track", 0.5, request)]
+    result = result_of(run, work, MADE, stored, "jobs/job/3/", Bill(run, CpuMeter()), 0.5)
+    track = result.track
+    assert track is not None
+    assert (track.id, track.seed, track.model_version) == ("f" * 64, 2**64 - 1, "sketch-1")
+    assert (track.duration_sec, track.generation_time_sec, track.file.bitrate) == (1.0, 2.0, 64_000)
+    assert result.stems == {}
