@@ -55,6 +55,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Memory budget of the engine; 0 is three quarters of the device's."""
     scratch_dir: str = ""
     """Where audio crosses the process border; /dev/shm or the temporary directory when empty."""
+    fetch_networks: str = ""
+    """Networks (CIDR, with commas) from which sources are fetched besides the public internet, on any port."""
     log_format: str = "auto"
     """auto (console on a terminal, else json), console or json."""
     log_level: str = "info"

@@ -43,7 +43,7 @@ from .options import (
     plan_output,
     plan_separation,
 )
-from .policy import Fail, Retry, Verdict, run_limit_sec, verdict
+from .policy import Fail, Retry, Verdict, Wait, run_limit_sec, verdict
 from .requests import (
     GenerationRequest,
     JobRequest,
@@ -137,6 +137,7 @@ __all__ = [
     "UploadSource",
     "UrlSource",
     "Verdict",
+    "Wait",
     "WorkerError",
     "WorkerInfo",
     "YouTubeSource",

@@ -39,11 +39,6 @@ class ErrorCode(StrEnum):
     SOURCE_NOT_FOUND = "SOURCE_NOT_FOUND"
     SOURCE_FORBIDDEN = "SOURCE_FORBIDDEN"
     SOURCE_UNAVAILABLE = "SOURCE_UNAVAILABLE"
-    SOURCE_PRIVATE = "SOURCE_PRIVATE"
-    SOURCE_REMOVED = "SOURCE_REMOVED"
-    SOURCE_LIVE = "SOURCE_LIVE"
-    SOURCE_GEO_BLOCKED = "SOURCE_GEO_BLOCKED"
-    SOURCE_BOT_CHECK = "SOURCE_BOT_CHECK"
     SOURCE_JOB_FAILED = "SOURCE_JOB_FAILED"
     SOURCE_JOB_PENDING = "SOURCE_JOB_PENDING"
     UNSUPPORTED_SOURCE = "UNSUPPORTED_SOURCE"
@@ -189,25 +184,14 @@ ERRORS: dict[ErrorCode, ErrorSpec] = {
     _C.INVALID_GUIDANCE_SCALE: ErrorSpec(InvalidRequest, False, "Give a scale from 1.0 to 30.0."),
     _C.INVALID_SCHEDULER: ErrorSpec(InvalidRequest, False, "Use euler, heun or pingpong."),
     _C.INVALID_OPTION: ErrorSpec(InvalidRequest, False, "Correct or leave out the option."),
-    _C.INVALID_SOURCE: ErrorSpec(
-        InvalidRequest, False, "Give a file, an s3:// or https:// address, a YouTube address, or job:ID."
-    ),
+    _C.INVALID_SOURCE: ErrorSpec(InvalidRequest, False, "Give a file, an s3:// or https:// address, or job:ID."),
     _C.INVALID_JOB_ID: ErrorSpec(InvalidRequest, False, "Give a UUID, or leave the id out."),
     _C.SOURCE_NOT_FOUND: ErrorSpec(SourceError, False, "Check the name of the source."),
     _C.SOURCE_FORBIDDEN: ErrorSpec(SourceError, False, "Use a source that the fleet may read."),
     _C.SOURCE_UNAVAILABLE: ErrorSpec(SourceError, True, "Try again later."),
-    _C.SOURCE_PRIVATE: ErrorSpec(
-        SourceError, False, "Use a public video, or ask the operator to configure cookies that may see it."
-    ),
-    _C.SOURCE_REMOVED: ErrorSpec(SourceError, False, "Use another video; this one is gone."),
-    _C.SOURCE_LIVE: ErrorSpec(SourceError, False, "Submit it when the broadcast is over and can be replayed."),
-    _C.SOURCE_GEO_BLOCKED: ErrorSpec(SourceError, False, "Use a video that may be played where the workers are."),
-    _C.SOURCE_BOT_CHECK: ErrorSpec(
-        SourceError, False, "Give the workers the cookies of a signed-in browser, or another address on the internet."
-    ),
     _C.SOURCE_JOB_FAILED: ErrorSpec(SourceError, False, "Submit that job again first."),
     _C.SOURCE_JOB_PENDING: ErrorSpec(SourceError, True, "Submit this job when that one is completed."),
-    _C.UNSUPPORTED_SOURCE: ErrorSpec(SourceError, False, "Upload the file, or give an s3:// address or job:ID."),
+    _C.UNSUPPORTED_SOURCE: ErrorSpec(SourceError, False, "Give a file, an s3:// or https:// address of one, or job:ID."),
     _C.UNSUPPORTED_FORMAT: ErrorSpec(SourceError, False, "Give an mp3, wav, m4a, flac or ogg file."),
     _C.AUDIO_CORRUPT: ErrorSpec(SourceError, False, "Export the file again and check that it plays to its end."),
     _C.AUDIO_EMPTY: ErrorSpec(SourceError, False, "Give a file that holds audio."),

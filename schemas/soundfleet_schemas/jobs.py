@@ -116,7 +116,7 @@ class DeadLetter(Record, frozen=True, kw_only=True):
     job_id: str
     """Empty for an entry that named no job."""
     reason: str
-    """permanent, attempts, crashes, expired or malformed."""
+    """permanent, attempts, waited, crashes, expired or malformed."""
     error: ErrorInfo
     attempts: int
     crashes: int

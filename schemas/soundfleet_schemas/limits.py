@@ -26,6 +26,8 @@ class Limits(Record, frozen=True, kw_only=True):
     min_audio_sec: float = 0.1
     max_attempts: int = 3
     """Attempts of a job whose failures are transient."""
+    max_source_wait_sec: float = 3600.0
+    """How long a job waits for the job whose output is its source."""
     max_crashes: int = 3
     """Lost leases (a worker that died) after which a job goes to the dead letters."""
     retry_base_sec: float = 2.0

@@ -145,6 +145,8 @@ def _check_source(request: SeparationRequest, limits: Limits) -> None:
     check_source(source)
     if isinstance(source, JobSource):
         check_job_id(source.job_id)
+        if source.job_id == request.id:
+            raise error(ErrorCode.INVALID_SOURCE, "the job names itself as its source", "Name another job.")
     if isinstance(source, UploadSource) and source.size_bytes > limits.max_file_bytes:
         raise error(
             ErrorCode.FILE_TOO_LARGE, f"the file has {show(source.size_bytes)} bytes, over {limits.max_file_bytes}"

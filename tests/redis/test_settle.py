@@ -8,7 +8,7 @@ import pytest
 from soundfleet_producer.queue import verbs
 from soundfleet_schemas import ErrorCode, JobStatus, Limits, QueueError
 
-from .conftest import EMPTY, Queue, cancelled
+from .conftest import EMPTY, Queue, cancelled, crash
 
 EXPIRED = Limits(lease_sec=0.0)
 
@@ -162,3 +162,13 @@ def test_sweeping_takes_expired_records_out_of_the_indexes(queue: Queue) -> None
     assert queue.do(verbs.sweep(queue.keys)) == 1
     assert queue.picture() == {**EMPTY, "completed": [kept]}
     assert queue.members(queue.keys.jobs()) == [kept]
+
+
+def test_an_uncharged_failure_costs_no_attempt(queue: Queue) -> None:
+    """A job that waits for its source has not failed."""
+    queue.submit()
+    waits = verbs.Failure(crash(), 0.0, charged=False)
+    queue.do(verbs.settle_failed(queue.keys, queue.take(), waits, queue.limits))
+    queue.do(verbs.promote(queue.keys))
+    (claim,) = queue.claim("bob")
+    assert (claim.token.attempt, claim.tries) == (2, 1)

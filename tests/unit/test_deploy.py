@@ -126,7 +126,9 @@ def test_the_fleet_and_its_storage_share_one_bucket_and_one_pair_of_keys(compose
 
 
 @pytest.mark.parametrize(
-    "path", [COMPOSE, *DOCKERFILES, *UNITS, *MANIFESTS, ROOT / "benchmarks" / "contest" / "ours.py"], ids=lambda path: path.name
+    "path",
+    [COMPOSE, *DOCKERFILES, *UNITS, *MANIFESTS, ROOT / "benchmarks" / "contest" / "ours.py"],
+    ids=lambda path: path.name,
 )
 def test_every_variable_is_a_setting(path: Path) -> None:
     """A misspelt one would stop the worker at its start."""

@@ -18,6 +18,7 @@ from soundfleet_schemas.contract.write import write
 ROOT = Path(__file__).parents[2]
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.json"))
 JOB = "0b7c1b1e-8f2b-4c6d-9a53-0e6f1d2c3b4a"
+ANOTHER_JOB = "5d0f7c52-3f0e-4a55-8a0f-7d6f3a1b2c4d"
 SHA = "0123456789abcdef" * 4
 DOCUMENTS = documents()
 
@@ -54,7 +55,7 @@ def generation(**fields: Any) -> dict[str, Any]:
 
 def separation(**options: Any) -> dict[str, Any]:
     """A separation as another language would publish it."""
-    return {"kind": "separate", "id": JOB, "source": {"type": "job", "job_id": JOB}, "options": options}
+    return {"kind": "separate", "id": JOB, "source": {"type": "job", "job_id": ANOTHER_JOB}, "options": options}
 
 
 def sourced(**source: Any) -> dict[str, Any]:
@@ -88,7 +89,7 @@ BORDERS = [
     *(separation(output_format=word) for word in ("wav", "mp3", "flac", "ogg")),
     *(separation(normalize=flag) for flag in (True, 1)),
     sourced(type="job", job_id="x"),
-    *(sourced(type="job", job_id=JOB, stem=stem) for stem in ("vocals", "../x", "")),
+    *(sourced(type="job", job_id=ANOTHER_JOB, stem=stem) for stem in ("vocals", "../x", "")),
     *(sourced(type="url", url=url) for url in ("https://example.org/a", "file:///etc/passwd", "https://a b")),
     *(sourced(type="s3", bucket=bucket, key="k") for bucket in ("songs", "a/b", "")),
     *(sourced(type="s3", bucket="songs", key=key) for key in ("", "k" * 1024, "k" * 1025)),

@@ -21,6 +21,7 @@ from soundfleet_schemas import (
     Priority,
     Retry,
     SoundfleetError,
+    Wait,
     advance,
     error,
     run_limit_sec,
@@ -75,6 +76,16 @@ def test_final_states_are_those_without_a_way_out() -> None:
 def test_a_failure_is_judged_by_its_code_and_attempt(info: object, attempt: int, expected: object) -> None:
     """Three attempts in all, the delay doubling; jitter 0.5 makes the row readable."""
     assert verdict(info, attempt, jitter=0.5) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("waited_sec", "expected"),
+    [(0.0, Wait(0.25)), (20.0, Wait(2.0)), (1000.0, Wait(15.0)), (3600.0, Fail("waited"))],
+)
+def test_a_job_waits_for_the_job_that_makes_its_source(waited_sec: float, expected: object) -> None:
+    """Not by its attempts: it has not failed. An hour is enough."""
+    info = error(ErrorCode.SOURCE_JOB_PENDING, "job 1 is processing").info
+    assert verdict(info, 99, waited_sec=waited_sec) == expected
 
 
 @UNHURRIED

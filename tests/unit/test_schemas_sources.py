@@ -126,6 +126,13 @@ def test_the_output_of_a_job_needs_a_real_id() -> None:
     assert caught.value.code is ErrorCode.INVALID_JOB_ID
 
 
+def test_a_job_is_not_its_own_source() -> None:
+    """It would wait for itself."""
+    with pytest.raises(SoundfleetError, match="names itself") as caught:
+        validate(SeparationRequest(id=JOB, source=f"job:{JOB}"))
+    assert caught.value.code is ErrorCode.INVALID_SOURCE
+
+
 @pytest.mark.parametrize(
     ("source", "described"),
     [

@@ -34,6 +34,7 @@ class Event(StrEnum):
     backend_failed = "backend out of order"
 
     claimed = "job claimed"
+    fetched = "source fetched"
     replaced = "job replaced by a newer claim"
     completed = "job completed"
     retrying = "attempt failed, job will be retried"

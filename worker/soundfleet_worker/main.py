@@ -19,6 +19,7 @@ from soundfleet_producer.storage import Storage
 from soundfleet_schemas import Keys, SoundfleetError
 
 from .engine.config import EngineConfig
+from .fetch import FetchPolicy, read_networks
 from .logging import Event, Log, configure, get_log
 from .supervisor.batcher import Batcher
 from .supervisor.cache import Cache
@@ -87,6 +88,7 @@ def _tools(settings: Settings, log: Log, parts: AsyncExitStack) -> Tools:
         preparers=parts.enter_context(ThreadPoolExecutor(min(8, settings.slots), "prepare")),
         deliverers=parts.enter_context(ThreadPoolExecutor(min(16, 2 * cores + 2), "deliver")),
         decoding=asyncio.Semaphore(cores),
+        fetch_policy=FetchPolicy(read_networks(settings.fetch_networks)),
         pace=Pace(),
         meter=CpuMeter(lambda: keeper.pid),
     )

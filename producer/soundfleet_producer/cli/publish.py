@@ -84,7 +84,7 @@ def separate(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A file, s3://BUCKET/KEY, https://..., a YouTube address, or job:ID for another job's track.",
+            help="A file, s3://BUCKET/KEY, https://..., or job:ID for another job's track.",
             show_default=False,
         ),
     ],

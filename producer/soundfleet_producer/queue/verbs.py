@@ -87,6 +87,8 @@ class Failure(NamedTuple):
     retry_after_sec: float | None
     reason: str = ""
     detail: str = ""
+    charged: bool = True
+    """Whether the attempt counts against ``max_attempts``."""
 
 
 def room(keys: Keys) -> list[str]:
@@ -236,6 +238,7 @@ def settle_failed(keys: Keys, token: Token, failure: Failure, limits: Limits) ->
         failure.reason,
         failure.detail,
         limits.retain_failed_sec,
+        int(failure.charged),
     ]
     return Exchange(script("settle_failed"), room(keys), args, _reply)
 

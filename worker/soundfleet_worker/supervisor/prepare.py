@@ -25,9 +25,11 @@ from soundfleet_schemas import (
     validate,
 )
 
+from ..fetch import fetch_url
+from ..logging import Event
 from .outcome import Completed
 from .run import Run
-from .sources import Source, locate
+from .sources import Source, WebFile, locate
 from .tools import Tools
 
 
@@ -67,7 +69,10 @@ async def prepare(run: Run, tools: Tools) -> Prepared:
         return Work(request, spec, track_id, float(request.duration_sec), 1)
     assert not isinstance(request.source, str)
     source = await locate(request.source, tools)
-    path, size, sha256 = await run.in_thread(tools.preparers, _fetch, run.directory, source, tools)
+    if isinstance(source, WebFile):
+        path, size, sha256 = await _fetch_web(run, source, tools)
+    else:
+        path, size, sha256 = await run.in_thread(tools.preparers, _fetch, run.directory, source, tools)
     if track_id is None:
         track_id = fingerprint(request, spec, sha256)
         if known := await _known(run, request, track_id, tools):
@@ -102,6 +107,15 @@ async def _known(run: Run, request: JobRequest, track_id: str | None, tools: Too
     return Completed(msgspec.structs.replace(result, job_id=run.token.job_id, cached=True), track_id)
 
 
+async def _fetch_web(run: Run, source: WebFile, tools: Tools) -> tuple[Path, int, str]:
+    """Fetch the file behind an address, here in the event loop: stopping the run ends it at once."""
+    run.directory.mkdir(mode=0o700, exist_ok=True)
+    path = run.directory / "source"
+    file = await fetch_url(source.url, path, source.max_bytes, tools.fetch_policy)
+    run.log.info(Event.fetched, **file._asdict())
+    return path, file.size_bytes, file.sha256
+
+
 def _fetch(directory: Path, source: Source, tools: Tools) -> tuple[Path, int, str]:
     """Download the source; return the file, its size and its SHA-256."""
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -114,7 +128,7 @@ def _fetch(directory: Path, source: Source, tools: Tools) -> tuple[Path, int, st
     return path, size, sha256
 
 
-def _accepting(limits: Limits, source: Source) -> Limits:
+def _accepting(limits: Limits, source: Source | WebFile) -> Limits:
     return msgspec.structs.replace(limits, max_file_bytes=source.max_bytes)
 
 

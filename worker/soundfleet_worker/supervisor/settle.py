@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from soundfleet_producer.queue.exchange import Exchange
 from soundfleet_producer.queue.verbs import (
@@ -17,9 +18,12 @@ from soundfleet_schemas import (
     ErrorCode,
     ErrorInfo,
     Fail,
+    Limits,
     Retry,
     SeparationRequest,
     SoundfleetError,
+    Verdict,
+    Wait,
     error,
     verdict,
 )
@@ -64,14 +68,28 @@ def _exchange(run: Run, outcome: Outcome, tools: Tools) -> Exchange[Reply]:
         case Completed(result, track_id):
             return settle_completed(keys, run.token, result, track_id, limits)
         case Failed(info, detail):
-            judgement = verdict(info, run.claim.tries, limits)
-            after_sec = judgement.after_sec if isinstance(judgement, Retry) else None
-            reason = judgement.reason if isinstance(judgement, Fail) else ""
-            return settle_failed(keys, run.token, Failure(info, after_sec, reason, detail[-DETAIL_CHARS:]), limits)
+            failure = _failure(info, judge(run, info, limits), detail[-DETAIL_CHARS:])
+            return settle_failed(keys, run.token, failure, limits)
         case Stop.cancelled:
             return settle_cancelled(keys, run.token, cancellation(run), limits)
         case _:
             return release(keys, run.token)
+
+
+def judge(run: Run, info: ErrorInfo, limits: Limits) -> Verdict:
+    """What becomes of a run that failed."""
+    waited_sec = time.time() - run.claim.created_at_ms / 1000
+    return verdict(info, run.claim.tries, limits, waited_sec=waited_sec)
+
+
+def _failure(info: ErrorInfo, judgement: Verdict, detail: str) -> Failure:
+    match judgement:
+        case Retry(after_sec):
+            return Failure(info, after_sec, detail=detail)
+        case Wait(after_sec):
+            return Failure(info, after_sec, detail=detail, charged=False)
+        case Fail(reason):
+            return Failure(info, None, reason, detail)
 
 
 def cancellation(run: Run) -> ErrorInfo:

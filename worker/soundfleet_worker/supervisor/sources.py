@@ -1,4 +1,4 @@
-"""Where the object of a source lies, and how large it may be."""
+"""Where the file of a source lies, and how large it may be."""
 
 from __future__ import annotations
 
@@ -39,8 +39,15 @@ class Source(NamedTuple):
     """What its content must hash to, where that is known."""
 
 
-async def locate(source: AudioSource, tools: Tools) -> Source:
-    """Find the object of a source.
+class WebFile(NamedTuple):
+    """A file behind an address."""
+
+    url: str
+    max_bytes: int
+
+
+async def locate(source: AudioSource, tools: Tools) -> Source | WebFile:
+    """Find the object or the file of a source.
 
     Raises SOURCE_NOT_FOUND, SOURCE_JOB_PENDING, SOURCE_JOB_FAILED or UNSUPPORTED_SOURCE.
     """
@@ -52,8 +59,10 @@ async def locate(source: AudioSource, tools: Tools) -> Source:
             return Source(source.bucket, source.key, most)
         case JobSource():
             return await _output_of(source, tools)
-        case UrlSource() | YouTubeSource():
-            raise error(ErrorCode.UNSUPPORTED_SOURCE, f"this release does not download {source.url}")
+        case UrlSource():
+            return WebFile(source.url, most)
+        case YouTubeSource():
+            raise error(ErrorCode.UNSUPPORTED_SOURCE, f"this release does not take the sound of videos: {source.url}")
 
 
 async def _output_of(source: JobSource, tools: Tools) -> Source:

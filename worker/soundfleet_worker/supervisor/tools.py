@@ -11,6 +11,7 @@ from soundfleet_producer.settings import Settings
 from soundfleet_producer.storage import Storage
 from soundfleet_schemas import Keys, Limits
 
+from ..fetch import FetchPolicy
 from .batcher import Batcher
 from .cache import Cache
 from .keeper import Keeper
@@ -36,6 +37,7 @@ class Tools:
     """Threads that encode and upload; others than the preparers', so that neither waits for the other."""
     decoding: asyncio.Semaphore
     """How many decoders may run: they are processes that want a core each."""
+    fetch_policy: FetchPolicy
     pace: Pace
     meter: CpuMeter
 
