@@ -23,6 +23,9 @@ LIFETIMES: dict[str, tuple[str, str]] = {
     "leases": ("zset", "permanent: a member per running job"),
     "delayed": ("zset", "permanent: a member per job that waits for its retry"),
     "bell": ("list", "a minute after the last arrival; capped"),
+    "expiries": ("zset", "permanent: a member per waiting job that has an expires_at"),
+    "turns": ("string", "permanent: counts claims in which an aged job could have gone first"),
+    "pace": ("hash", "ten minutes after the last completion: completions by the minute"),
     "dead": ("stream", "permanent: capped"),
     "jobs": ("zset", "permanent: a member per known job, swept by retention"),
     "lanes": ("set", "permanent: the lanes that were ever used"),
@@ -114,6 +117,18 @@ class Keys:
     @property
     def delayed(self) -> str:
         return f"{self.prefix}delayed"
+
+    @property
+    def expiries(self) -> str:
+        return f"{self.prefix}expiries"
+
+    @property
+    def turns(self) -> str:
+        return f"{self.prefix}turns"
+
+    @property
+    def pace(self) -> str:
+        return f"{self.prefix}pace"
 
     @property
     def dead(self) -> str:

@@ -28,6 +28,7 @@ from soundfleet_schemas import (
     error,
     fingerprint,
 )
+from tests.waiting import wait_until
 
 T = TypeVar("T")
 BINARIES = {f"redis-{i}": binary for i, binary in enumerate(redis_binaries())}
@@ -94,6 +95,11 @@ class Queue:
 
     def reap(self, limits: Limits | None = None) -> list[str]:
         return self.do(verbs.reap(self.keys, crash(), limits or self.limits))
+
+    def next_millisecond(self) -> None:
+        """Let the server's clock move on, so that what follows is younger."""
+        now = self.client.time()
+        wait_until(lambda: self.client.time() > (now[0], now[1] + 2000), "the next millisecond")
 
     def job(self, job_id: str) -> dict[str, str]:
         """The job's record without its times, entry and request."""

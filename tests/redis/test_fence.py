@@ -21,7 +21,7 @@ FENCED: dict[str, Callable[[Queue, verbs.Token], Exchange[verbs.Reply]]] = {
     "settle_failed": lambda q, t: verbs.settle_failed(q.keys, t, verbs.Failure(crash(), 1.0), q.limits),
     "fail for good": lambda q, t: verbs.settle_failed(q.keys, t, verbs.Failure(crash(), None, "permanent"), q.limits),
     "settle_cancelled": lambda q, t: verbs.settle_cancelled(q.keys, t, cancelled(), q.limits),
-    "release": lambda q, t: verbs.release(q.keys, t),
+    "release": lambda q, t: verbs.release(q.keys, t, q.limits),
 }
 
 
@@ -66,10 +66,19 @@ def test_progress_is_recorded_and_told(queue: Queue) -> None:
     assert queue.events(job) == ["claimed", "progress"]
 
 
-def test_a_released_job_waits_again_and_no_attempt_is_charged(queue: Queue) -> None:
-    """A drain is not the job's fault; its fence still moves on."""
+def test_a_released_job_waits_at_the_front_and_no_attempt_is_charged(queue: Queue) -> None:
+    """A drain is not the job's fault: it has had its turn. Its fence still moves on."""
+    job, _following = queue.submit(), queue.submit()
+    assert queue.do(verbs.release(queue.keys, queue.take(), queue.limits)) is verbs.Reply.ok
+    assert queue.members(queue.keys.leases) == []
+    (claim,) = queue.claim("bob", 1)
+    assert (claim.token.job_id, claim.token.attempt, claim.tries) == (job, 2, 1)
+
+
+def test_a_cancelled_run_that_is_released_ends(queue: Queue) -> None:
+    """A drain must not start it again elsewhere."""
     job = queue.submit()
-    assert queue.do(verbs.release(queue.keys, queue.take())) is verbs.Reply.ok
-    assert queue.picture() == {**EMPTY, "waiting": [job], "processing": [job]}
-    (claim,) = queue.claim("bob")
-    assert (claim.token.attempt, claim.tries) == (2, 1)
+    token = queue.take()
+    queue.cancel(job)
+    assert queue.do(verbs.release(queue.keys, token, queue.limits)) is verbs.Reply.ok
+    assert queue.picture() == {**EMPTY, "cancelled": [job]}

@@ -66,7 +66,7 @@ class Walk:
 
     def release(self) -> None:
         if token := self.token():
-            self.queue.do(verbs.release(self.queue.keys, token))
+            self.queue.do(verbs.release(self.queue.keys, token, self.queue.limits))
 
     def cancel(self) -> None:
         if self.jobs:

@@ -128,6 +128,7 @@ def test_a_cancelled_run_that_fails_is_not_tried_again(queue: Queue) -> None:
     queue.cancel(job)
     queue.fail(token, 1.0)
     assert queue.picture() == {**EMPTY, "cancelled": [job]}
+    assert msgspec.json.decode(queue.job(job)["error"])["code"] == ErrorCode.GENERATION_CANCELLED
 
 
 def test_a_cancelled_run_whose_worker_died_is_cancelled_by_the_reaper(queue: Queue) -> None:
@@ -137,6 +138,7 @@ def test_a_cancelled_run_whose_worker_died_is_cancelled_by_the_reaper(queue: Que
     queue.cancel(job)
     queue.reap()
     assert queue.picture() == {**EMPTY, "cancelled": [job]}
+    assert msgspec.json.decode(queue.job(job)["error"])["code"] == ErrorCode.GENERATION_CANCELLED
 
 
 def test_cancelling_what_is_finished_changes_nothing(queue: Queue) -> None:

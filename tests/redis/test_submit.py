@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from soundfleet_producer.queue import verbs
-from soundfleet_producer.queue.exchange import perform_all
-from soundfleet_schemas import ErrorCode, JobStatus, Limits, Priority, QueueError, SoundfleetError, fingerprint
+from soundfleet_producer.queue.exchange import Exchange, perform_all
+from soundfleet_schemas import (
+    ErrorCode,
+    InvalidRequest,
+    JobStatus,
+    Limits,
+    Priority,
+    QueueError,
+    SoundfleetError,
+    fingerprint,
+)
 
-from .conftest import CATALOGUE, EMPTY, Queue
+from .conftest import CATALOGUE, EMPTY, Queue, result_of
 
 
 def test_a_submitted_job_waits_in_its_lane_and_rings_one_bell(queue: Queue) -> None:
@@ -42,6 +52,44 @@ def test_a_full_queue_says_the_position_and_the_wait(queue: Queue) -> None:
         queue.submit(limits=Limits(max_pending=1))
     assert refused.value.code is ErrorCode.QUEUE_FULL
     assert queue.picture() == {**EMPTY, "waiting": [job], "pending": [job]}
+
+
+def test_a_full_queue_estimates_the_wait_by_what_was_completed_lately(queue: Queue) -> None:
+    """Whenever those jobs were submitted; answers from the cache are no measure."""
+    for _ in range(3):
+        queue.submit(use_cache=False)
+        queue.complete(queue.take())
+    for _ in range(2):
+        queue.submit(use_cache=False)
+    with pytest.raises(QueueError, match="wait: about 400 s"):
+        queue.submit(limits=Limits(max_pending=2))
+
+
+@pytest.mark.parametrize(("lane", "expires_at"), [("sketch", ""), ("generate.sketch:normal", "2030-01-01")])
+def test_a_foreign_publishers_mistake_is_refused_before_anything_is_written(
+    queue: Queue, lane: str, expires_at: str
+) -> None:
+    """Half a job would be worse than none."""
+    exchange = verbs.submit(queue.keys, queue.request(), None, queue.limits)
+    args = [*exchange.args]
+    args[4], args[7] = lane, expires_at
+    with pytest.raises(InvalidRequest, match="refused"):
+        queue.do(Exchange(exchange.script, exchange.keys, args, exchange.read))
+    assert queue.client.keys() == []
+
+
+def test_an_answer_from_the_cache_does_not_prolong_it(queue: Queue) -> None:
+    """Else one hit a month would outlive the objects that it names."""
+    request = queue.request()
+    first = queue.submit(request)
+    print_ = fingerprint(request, CATALOGUE)
+    assert print_ is not None
+    queue.complete(queue.take(), print_)
+    queue.submit(use_cache=False)
+    token = queue.take()
+    answer = msgspec.structs.replace(result_of(token), cached=True)
+    queue.do(verbs.settle_completed(queue.keys, token, answer, print_, queue.limits))
+    assert queue.client.get(queue.keys.cache(print_)) == first.encode()
 
 
 def test_finished_work_answers_an_equal_request_at_once(queue: Queue) -> None:

@@ -32,6 +32,7 @@ from soundfleet_worker.supervisor.orphans import release_orphans
 from tests.stacks import Stack
 
 LANE = Lane(Kind.generate, "sketch", Priority.Normal)
+HIGH_LANE = Lane(Kind.generate, "sketch", Priority.High)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def _submit(stack: Stack, number: int) -> str:
 
 
 def _claim(stack: Stack, worker: str, slots: int) -> list[Claim]:
-    return perform(stack.redis, claim(stack.keys, worker, slots, [LANE], DEFAULT_LIMITS)).jobs
+    return perform(stack.redis, claim(stack.keys, worker, slots, [HIGH_LANE, LANE], DEFAULT_LIMITS)).jobs
 
 
 def _result(job: Claim) -> JobResult:
@@ -60,7 +61,7 @@ async def test_orphans_are_handed_back_and_nothing_else(stack: Stack, client: An
         _submit(stack, number)
     mine = [job.token.job_id for job in _claim(stack, "me", 3)]
     (other,) = [job.token.job_id for job in _claim(stack, "you", 1)]
-    released = await release_orphans(client, Batcher(client), stack.keys, "me", {mine[0]})
+    released = await release_orphans(client, Batcher(client), stack.keys, DEFAULT_LIMITS, "me", {mine[0]})
     assert sorted(released) == sorted(mine[1:])
     leases = {raw.decode() for raw in stack.redis.zrange(stack.keys.leases, 0, -1)}
     assert leases == {mine[0], other}

@@ -1,7 +1,7 @@
 """The verbs of the queue: each builds the exchange with one Lua script and reads its reply.
 
 ``submit`` · ``claim`` · ``renew`` · ``report`` · ``settle_completed`` · ``settle_failed`` · ``settle_cancelled`` ·
-``release`` · ``cancel`` · ``promote`` · ``reap`` · ``sweep``. A redrive is a ``submit`` that names the failed job.
+``release`` · ``cancel`` · ``promote`` · ``expire`` · ``reap`` · ``sweep``. A redrive is a ``submit`` that names a job.
 
 The fence: ``Claim.token`` (worker, attempt) proves that a run still owns its job. Every verb of a running job checks
 it on the server and answers ``superseded`` otherwise, changing nothing.
@@ -78,6 +78,8 @@ class Claims(NamedTuple):
     jobs: list[Claim]
     created: tuple[str, ...]
     """Lanes whose consumer group was made: on first use; or it had vanished (a flushed or restored server): shout."""
+    more: bool = False
+    """Claim again at once: entries that came to nothing were passed over, and there may be jobs behind them."""
 
 
 class Failure(NamedTuple):
@@ -107,6 +109,9 @@ def room(keys: Keys) -> list[str]:
         keys.delayed,
         keys.dead,
         keys.lanes,
+        keys.expiries,
+        keys.turns,
+        keys.pace,
     ]
 
 
@@ -170,6 +175,8 @@ def _submitted(request: JobRequest, reply: list[Any], limits: Limits) -> Submitt
             return error(ErrorCode.QUEUE_FULL, _full(int(reply[1]), int(reply[2]), limits))
         case "conflict":
             return error(ErrorCode.JOB_CONFLICT, f"job {request.id} exists with another request")
+        case "invalid":
+            return error(ErrorCode.INVALID_MESSAGE, f"the submission was refused: {_text(reply[1])}")
         case "not_failed":
             return error(ErrorCode.ILLEGAL_TRANSITION, f"job {request.retried_from} is {_text(reply[1])}, not failed")
         case "redriven":
@@ -198,7 +205,7 @@ def claim(keys: Keys, worker: str, slots: int, lanes: Sequence[Lane], limits: Li
             Claim(Token(_text(job_id), worker, int(attempt)), int(tries), int(crashes), bytes(raw), int(created))
             for job_id, attempt, tries, crashes, raw, created in reply[0]
         ]
-        return Claims(jobs, tuple(_text(lane) for lane in reply[1]))
+        return Claims(jobs, tuple(_text(lane) for lane in reply[1]), bool(reply[2]))
 
     return Exchange(script("claim"), room(keys), [*args, *(str(lane) for lane in lanes)], read)
 
@@ -222,6 +229,7 @@ def settle_completed(
 ) -> Exchange[Reply]:
     """Commit the output of a run: the one moment at which it becomes visible."""
     args: list[str | bytes | int] = [*token, encode(result), fingerprint or "", limits.retain_completed_sec]
+    args.append(int(not result.cached))
     return Exchange(script("settle_completed"), room(keys), args, _reply)
 
 
@@ -249,9 +257,9 @@ def settle_cancelled(keys: Keys, token: Token, info: ErrorInfo, limits: Limits) 
     return Exchange(script("settle_cancelled"), room(keys), args, _reply)
 
 
-def release(keys: Keys, token: Token) -> Exchange[Reply]:
-    """Hand a run back (drain): it waits in its lane again, no attempt charged."""
-    return Exchange(script("release"), room(keys), list(token), _reply)
+def release(keys: Keys, token: Token, limits: Limits) -> Exchange[Reply]:
+    """Hand a run back (drain): it waits at the front, no attempt charged. A run that was cancelled ends."""
+    return Exchange(script("release"), room(keys), [*token, limits.retain_failed_sec], _reply)
 
 
 def cancel(keys: Keys, job_id: str, info: ErrorInfo, limits: Limits) -> Exchange[JobStatus]:
@@ -271,6 +279,11 @@ def cancel(keys: Keys, job_id: str, info: ErrorInfo, limits: Limits) -> Exchange
 def promote(keys: Keys, at_most: int = 100) -> Exchange[int]:
     """Put jobs whose retry is due back into their lanes; return how many."""
     return Exchange(script("promote"), room(keys), [at_most], int)
+
+
+def expire(keys: Keys, limits: Limits, at_most: int = 100) -> Exchange[int]:
+    """Fail the jobs that have not started by their ``expires_at``; return how many."""
+    return Exchange(script("expire"), room(keys), [at_most, limits.retain_failed_sec], int)
 
 
 def reap(keys: Keys, info: ErrorInfo, limits: Limits, at_most: int = 100) -> Exchange[list[str]]:

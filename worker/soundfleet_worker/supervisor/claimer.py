@@ -102,10 +102,10 @@ class Claimer:
             await self._until(asyncio.sleep(BLOCK_SEC))
             return
         claims = await self._claim(free, services)
-        if len(claims) < free and not self._stopping.is_set():
+        if len(claims.jobs) < free and not claims.more and not self._stopping.is_set():
             await self._idle(services)
 
-    async def _claim(self, free: int, services: Sequence[tuple[Any, str]]) -> list[Claim]:
+    async def _claim(self, free: int, services: Sequence[tuple[Any, str]]) -> Claims:
         if self._away:
             await self._recover()
             self._away = False
@@ -116,7 +116,7 @@ class Claimer:
         for job in claims.jobs:
             self._take(job, at)
         self._shout(claims)
-        return claims.jobs
+        return claims
 
     def _lanes(self, services: Sequence[tuple[Any, str]]) -> list[Lane]:
         """All high ones before all normal ones; services take turns at being first, so that none starves another."""
@@ -140,11 +140,11 @@ class Claimer:
             if rung is None or free <= 0 or self._stopping.is_set() or not self._keeper.ready:
                 return
             claims = await self._claim(free, services)
-            if not claims:
+            if not claims.jobs and not claims.more:
                 # A token of a job that was claimed already. The others are as old; a new job's comes with its entry,
                 # which the next claim sees.
                 await self._blocking.lpop(rung[0], TOKENS)
-            if not 0 < len(claims) < free:
+            if claims.more or not 0 < len(claims.jobs) < free:
                 return
 
     async def _until(self, waiting: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Container
 from typing import Any
 
 from soundfleet_producer.queue.verbs import Reply, Token, release
-from soundfleet_schemas import Keys
+from soundfleet_schemas import Keys, Limits
 
 from .batcher import Performs
 
@@ -14,7 +14,7 @@ AT_ONCE = 500
 
 
 async def release_orphans(
-    client: Any, verbs: Performs, keys: Keys, worker_id: str, in_hand: Container[str]
+    client: Any, verbs: Performs, keys: Keys, limits: Limits, worker_id: str, in_hand: Container[str]
 ) -> list[str]:
     """Hand back the jobs that are leased to this worker and not in its hand, uncharged; return their ids.
 
@@ -31,6 +31,6 @@ async def release_orphans(
         for job_id, (worker, attempt) in zip(part, holders, strict=True):
             if worker is not None and worker.decode() == worker_id:
                 token = Token(job_id, worker_id, int(attempt))
-                if await verbs.perform(release(keys, token)) is Reply.ok:
+                if await verbs.perform(release(keys, token, limits)) is Reply.ok:
                     released.append(job_id)
     return released

@@ -73,7 +73,7 @@ def _exchange(run: Run, outcome: Outcome, tools: Tools) -> Exchange[Reply]:
         case Stop.cancelled:
             return settle_cancelled(keys, run.token, cancellation(run), limits)
         case _:
-            return release(keys, run.token)
+            return release(keys, run.token, limits)
 
 
 def judge(run: Run, info: ErrorInfo, limits: Limits) -> Verdict:

@@ -23,6 +23,7 @@ from .claimer import BLOCK_SEC, Claimer
 from .consumers import drop_own
 from .duties.control import Control
 from .duties.duty import Duty
+from .duties.expirer import Expirer
 from .duties.heartbeat import Heartbeat
 from .duties.leases import Renewer, Watchman
 from .duties.promoter import Promoter
@@ -81,6 +82,7 @@ class Worker:
             Renewer(worker_id, self.runs, keys, limits, batcher),
             Watchman(self.runs, limits),
             Promoter(keys, batcher),
+            Expirer(keys, limits, batcher),
             Reaper(keys, limits, batcher, log),
             Sweeper(keys, batcher, redis, groups),
             self._heartbeat,
@@ -144,7 +146,7 @@ class Worker:
     async def _recover(self) -> None:
         """Redis is back: hand back what it gave to us in answers that were lost."""
         tools = self._tools
-        released = await release_orphans(tools.redis, tools.batcher, tools.keys, self.id, self.runs)
+        released = await release_orphans(tools.redis, tools.batcher, tools.keys, tools.limits, self.id, self.runs)
         if released:
             self._log.warning(Event.orphaned, jobs=released)
 

@@ -13,5 +13,5 @@ if worker then
   redis.call('PUBLISH', CONTROL .. worker, id)
   return state
 end
-cancel_now(id, state, held[4], retain_sec, error, attempt)
+cancel_now(id, state, held[4], retain_sec, attempt, error)
 return 'cancelled'

@@ -1,42 +1,41 @@
 -- claim: take at most `slots` jobs from the lanes, in order, each with its attempt, lease and state in the same step.
 -- ARGV   1 worker  2 slots  3 lease ms  4 ageing ms  5 retention of failed, s  6.. lanes in order of preference
--- Reply  {{{id, attempt, tries, crashes, request, created_at}, ...}, {lane whose group was made, ...}}
+-- Reply  {{{id, attempt, tries, crashes, request, created_at}, ...}, {lane whose group was made, ...}, more 1|0}
+-- `more`: the claim stopped at its bound of rounds, and there may be jobs behind the entries that it passed over.
 -- An entry is never left delivered to nobody: it is claimed, or answered here and removed.
 
 local worker, slots, lease_ms, ageing_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local retain_sec = ARGV[5]
-local claimed, created = {}, {}
+local ROUNDS = 20       -- reads of one lane in one claim
+local AGED_SHARE = 4    -- one claim in so many gives an aged job the way
+local claimed, created, more = {}, {}, 0
 
-local function expire(id, state, created_at)
-  local error = cjson.encode({code = 'JOB_EXPIRED', message = 'The job had not started by its expires_at.',
-    action = 'Submit it again with a later expires_at.', retryable = false})
-  fail(id, state, created_at, retain_sec, 'expired', error, 0, 0, '')
-end
-
-local function malformed(lane, entry, id, why, fields)
-  local error = cjson.encode({code = 'MALFORMED_ENTRY', message = why, retryable = false,
-    action = 'Publish with the submit script only.'})
-  bury(id, 'malformed', error, 0, 0, lane .. ' ' .. entry .. ' ' .. cjson.encode(fields))
+-- Bury an entry that cannot become a run; the job that it names, if it is one, fails with it.
+local function reject(lane, entry, id, why, fields)
+  local error = error_info('MALFORMED_ENTRY', why, 'Publish with the submit script only.')
+  local letter = bury(id, 'malformed', error, 0, 0, lane .. ' ' .. entry .. ' ' .. cjson.encode(fields))
   remove(lane, entry)
+  local held = id ~= '' and redis.pcall('HMGET', JOB .. id, 'state', 'created_at')
+  if not held or held.err then return nil end
+  if held[1] == 'pending' or held[1] == 'processing' then
+    finish(id, held[1], 'failed', tonumber(held[2]) or NOW, retain_sec, 'error', error, 'letter', letter)
+    emit(id, 'failed', {error = cjson.decode(error)})
+    retire_events(id, retain_sec)
+  end
 end
 
-local function take(lane, entry, fields)
-  local id = fields[1] == 'job' and fields[2] or ''
-  local held = redis.call('HMGET', JOB .. id, 'state', 'entry', 'attempt', 'spared', 'crashes', 'expires_at',
-    'created_at', 'request', 'worker')
-  local state, attempt, crashes = held[1], tonumber(held[3] or 0), tonumber(held[5] or 0)
-  if id == '' then return malformed(lane, entry, '', 'The entry names no job.', fields) end
-  if not state or not held[8] then return malformed(lane, entry, id, 'The entry names an unknown job.', fields) end
-  if held[2] ~= entry or (state ~= 'pending' and state ~= 'processing') then
-    return remove(lane, entry)  -- a tombstone: cancelled while it waited, or a duplicate of a requeued job
+-- What makes a record unfit to be run, or nil. Looked at before anything is written.
+local function flaw(held)
+  if not held[8] then return 'The job has no request.' end
+  if not tonumber(held[7]) then return 'The job has no created_at.' end
+  for i = 3, 6 do
+    if held[i] and not tonumber(held[i]) then return 'The job has a count or a time that is no number.' end
   end
-  if held[9] then return nil end  -- delivered again by a group made anew, while its worker still holds it
-  if attempt == 0 and held[6] and tonumber(held[6]) <= NOW then
-    remove(lane, entry)
-    return expire(id, state, held[7])
-  end
-  attempt = attempt + 1
-  if state == 'pending' then
+end
+
+local function start(id, held)
+  local attempt = tonumber(held[3] or 0) + 1
+  if held[1] == 'pending' then
     move(id, 'pending', 'processing', held[7])
     redis.call('HSET', JOB .. id, 'started_at', NOW)
   end
@@ -44,7 +43,36 @@ local function take(lane, entry, fields)
   redis.call('HSET', JOB .. id, 'state', 'processing', 'worker', worker, 'attempt', attempt, 'updated_at', NOW)
   redis.call('HDEL', JOB .. id, 'retry_at')
   emit(id, 'claimed', {attempt = attempt, worker = worker})
-  claimed[#claimed + 1] = {id, attempt, attempt - tonumber(held[4] or 0), crashes, held[8], held[7]}
+  claimed[#claimed + 1] = {id, attempt, attempt - tonumber(held[4] or 0), tonumber(held[5] or 0), held[8], held[7]}
+end
+
+local function take(lane, entry, fields)
+  local id = fields[1] == 'job' and fields[2] or ''
+  if id == '' then return reject(lane, entry, '', 'The entry names no job.', fields) end
+  local held = redis.pcall('HMGET', JOB .. id, 'state', 'entry', 'attempt', 'spared', 'crashes', 'expires_at',
+    'created_at', 'request', 'worker', 'cancel')
+  if held.err then return reject(lane, entry, id, "The job's key holds no record.", fields) end
+  local state = held[1]
+  if not state then
+    local added_ms = tonumber(string.match(entry, '^%d+'))
+    if added_ms + tonumber(retain_sec) * 1000 <= NOW then return remove(lane, entry) end  -- ended, and forgotten since
+    return reject(lane, entry, id, 'The entry names an unknown job.', fields)
+  end
+  if held[2] ~= entry or (state ~= 'pending' and state ~= 'processing') then
+    return remove(lane, entry)  -- a tombstone: ended while it waited, or a duplicate of a job that was put back
+  end
+  if held[9] then return nil end  -- delivered again by a group made anew, while its worker still holds it
+  local wrong = flaw(held)
+  if wrong then return reject(lane, entry, id, wrong, fields) end
+  if held[10] then
+    remove(lane, entry)
+    return cancel_now(id, state, held[7], retain_sec, held[3] or 0)
+  end
+  if state == 'pending' and held[6] and tonumber(held[6]) <= NOW then
+    remove(lane, entry)
+    return expire(id, held[7], retain_sec)
+  end
+  start(id, held)
 end
 
 -- Read at most `count` new entries of a lane; make its group if it is not there (from 0: nothing is missed).
@@ -71,7 +99,7 @@ end
 -- Take up to `most` jobs of a lane; entries that come to nothing are passed over, in bounded rounds.
 local function drain(lane, most)
   local wanted = #claimed + most
-  for _ = 1, 20 do
+  for _ = 1, ROUNDS do
     if #claimed >= wanted then return nil end
     local reply = read(lane, wanted - #claimed)
     if reply and reply.err then return reply end
@@ -79,6 +107,7 @@ local function drain(lane, most)
     if #entries == 0 then return nil end
     for _, entry in ipairs(entries) do take(lane, entry[1], entry[2]) end
   end
+  if #claimed < wanted then more = 1 end
 end
 
 -- When the lane's next undelivered entry was added, ms; nil when there is none.
@@ -93,22 +122,31 @@ local function head_ms(lane)
   return following[1] and tonumber(string.match(following[1][1], '^%d+'))
 end
 
--- The normal lane whose next entry has waited longest, if that is longer than the ageing time.
-local function most_aged()
-  local oldest, found = NOW - ageing_ms, nil
+-- The lane of a priority whose next entry has waited longest, and since when.
+local function oldest(priority)
+  local since, found
   for i = 6, #ARGV do
-    local since = string.match(ARGV[i], ':normal$') and head_ms(ARGV[i])
-    if since and since <= oldest then oldest, found = since, ARGV[i] end
+    local head = string.match(ARGV[i], ':' .. priority .. '$') and head_ms(ARGV[i])
+    if head and (not since or head < since) then since, found = head, ARGV[i] end
   end
-  return found
+  return found, since
 end
 
--- One aged job goes before the high ones: normal jobs wait, but never for ever.
-local old_lane = most_aged()
+-- The normal lane that goes first this time: its next job is aged, all high ones are younger, and it is its turn.
+local function aged_lane()
+  local lane, since = oldest('normal')
+  if not lane or since + ageing_ms > NOW then return nil end
+  local high, high_since = oldest('high')
+  if not high or high_since <= since then return nil end
+  return redis.call('INCR', TURNS) % AGED_SHARE == 0 and lane or nil
+end
+
+if slots < 1 then return {claimed, created, more} end
+local old_lane = aged_lane()
 local refused = old_lane and drain(old_lane, 1)
 for i = 6, #ARGV do
   if refused then return refused end
   if #claimed >= slots then break end
   refused = drain(ARGV[i], slots - #claimed)
 end
-return refused or {claimed, created}
+return refused or {claimed, created, more}

@@ -1,13 +1,14 @@
 -- Shared by every verb: names for the keys, the clock, and the few moves that all verbs are made of.
 -- KEYS   prefixes (an id is appended): 1 job  2 events  3 channel  4 lane  5 bell  6 cache  7 control
---        whole keys:                   8 jobs  9 leases  10 delayed  11 dead  12 lanes
+--        whole keys:   8 jobs  9 leases  10 delayed  11 dead  12 lanes  13 expiries  14 turns  15 pace
 -- All of them carry the namespace's hash tag, so that they lie in one slot of a Cluster.
 
 local JOB, EVENTS, CHANNEL, LANE, BELL, CACHE, CONTROL = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local JOBS, LEASES, DELAYED, DEAD, LANES = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local EXPIRIES, TURNS, PACE = KEYS[13], KEYS[14], KEYS[15]
 
 local GROUP = 'workers'
-local EVENTS_KEPT = 256    -- per job; progress comes at most every 5 points or 5 seconds
+local EVENTS_KEPT = 1000   -- per job, about: six attempts that report every 5 seconds for 10 minutes
 local LETTERS_KEPT = 100000
 local BELL_TOKENS = 64     -- at most so many workers are woken at once
 local BELL_SECONDS = 60
@@ -19,7 +20,7 @@ local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function emit(id, kind, fields)
   fields.job_id, fields.type, fields.at_ms = id, kind, NOW
   local document = cjson.encode(fields)
-  redis.call('XADD', EVENTS .. id, 'MAXLEN', EVENTS_KEPT, '*', 'event', document)
+  redis.call('XADD', EVENTS .. id, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', document)
   redis.call('PUBLISH', CHANNEL .. id, document)
 end
 
@@ -34,7 +35,7 @@ end
 local function enqueue(id, lane)
   local bell = BELL .. string.match(lane, '^(.*):')
   local tokens = redis.call('LLEN', bell)
-  if tokens == 0 then redis.call('SADD', LANES, lane) end
+  redis.call('SADD', LANES, lane)
   if tokens < BELL_TOKENS then
     redis.call('LPUSH', bell, id)
     redis.call('EXPIRE', bell, BELL_SECONDS)
@@ -76,12 +77,36 @@ local function fail(id, from, created_at, retain_sec, reason, error, attempt, cr
   retire_events(id, retain_sec)
 end
 
--- Cancel a job for good.
-local function cancel_now(id, from, created_at, retain_sec, error, attempt)
+-- An ErrorInfo, as JSON.
+local function error_info(code, message, action)
+  return cjson.encode({code = code, message = message, action = action, retryable = false})
+end
+
+-- Cancel a job for good. `error` says at which step it stopped; without one, only that it was cancelled.
+local function cancel_now(id, from, created_at, retain_sec, attempt, error)
+  if not error then
+    local lane = redis.call('HGET', JOB .. id, 'lane') or ''
+    local code = string.match(lane, '^separate%.') and 'SEPARATION_CANCELLED' or 'GENERATION_CANCELLED'
+    error = error_info(code, 'The job was cancelled.', '')
+  end
   redis.call('ZREM', DELAYED, id)
   finish(id, from, 'cancelled', created_at, retain_sec, 'error', error)
   emit(id, 'cancelled', {attempt = tonumber(attempt), error = cjson.decode(error)})
   retire_events(id, retain_sec)
+end
+
+-- Fail a job that had not started in time.
+local function expire(id, created_at, retain_sec)
+  local error = error_info('JOB_EXPIRED', 'The job had not started by its expires_at.',
+    'Submit it again with a later expires_at.')
+  fail(id, 'pending', created_at, retain_sec, 'expired', error, 0, 0, '')
+end
+
+-- Put a job that was in a worker's hands back into its lane, before those that have not had their turn: through the
+-- high lane, whatever its own is.
+local function give_back(id, lane)
+  local front = string.match(lane, '^(.*):') .. ':high'
+  redis.call('HSET', JOB .. id, 'lane', front, 'entry', enqueue(id, front), 'updated_at', NOW, 'progress', 0)
 end
 
 -- The fence: whether (worker, attempt) still owns the job.

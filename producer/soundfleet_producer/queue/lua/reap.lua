@@ -15,11 +15,11 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', NOW, 'LIMIT', 0,
     redis.call('HINCRBY', JOB .. id, 'spared', 1)
     local crashes = redis.call('HINCRBY', JOB .. id, 'crashes', 1)
     if held[7] then
-      cancel_now(id, 'processing', held[6], retain_sec, error, attempt)
+      cancel_now(id, 'processing', held[6], retain_sec, attempt)
     elseif crashes >= most_crashes then
       fail(id, 'processing', held[6], retain_sec, 'crashes', error, attempt, crashes, 'last worker: ' .. worker)
     else
-      redis.call('HSET', JOB .. id, 'entry', enqueue(id, held[2]), 'updated_at', NOW, 'progress', 0)
+      give_back(id, held[2])
       emit(id, 'lost', {attempt = attempt, worker = worker})
     end
   end

@@ -6,5 +6,5 @@ local id, worker, attempt, error, retain_sec = ARGV[1], ARGV[2], ARGV[3], ARGV[4
 if not owns(id, worker, attempt) then return 'superseded' end
 local held = redis.call('HMGET', JOB .. id, 'lane', 'entry', 'created_at')
 remove(held[1], held[2])
-cancel_now(id, 'processing', held[3], retain_sec, error, attempt)
+cancel_now(id, 'processing', held[3], retain_sec, attempt, error)
 return 'ok'

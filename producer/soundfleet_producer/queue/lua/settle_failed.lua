@@ -12,7 +12,7 @@ remove(held[1], held[2])
 if delay_ms < 0 then
   fail(id, 'processing', held[3], retain_sec, reason, error, attempt, held[4] or 0, detail)
 elseif held[5] then
-  cancel_now(id, 'processing', held[3], retain_sec, error, attempt)
+  cancel_now(id, 'processing', held[3], retain_sec, attempt)
 else
   if charged == '0' then redis.call('HINCRBY', JOB .. id, 'spared', 1) end
   redis.call('ZREM', LEASES, id)

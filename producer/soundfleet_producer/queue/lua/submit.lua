@@ -3,10 +3,27 @@
 --        id, request, lane, fingerprint or '', use_cache 1|0, expires_at ms or '', estimated s, failed job or ''
 -- Reply  for each job one of
 --        {created|exists|cached, state} · {full, pending, completed of the last ten minutes} · {conflict}
---        {not_failed, state} · {redriven, id} · {missing}
+--        {not_failed, state} · {redriven, id} · {missing} · {invalid, what}
 
 local most_pending, retain_sec = tonumber(ARGV[1]), ARGV[2]
 local pending = redis.call('ZCARD', JOBS .. ':pending')
+
+-- Completions of the last ten minutes.
+local function recent_completions()
+  local sum, oldest = 0, math.floor(NOW / 60000) - 10
+  local counts = redis.call('HGETALL', PACE)
+  for i = 1, #counts, 2 do
+    if tonumber(counts[i]) > oldest then sum = sum + tonumber(counts[i + 1]) end
+  end
+  return sum
+end
+
+-- What is wrong with the arguments of a publisher in another language, before anything is written; or nil.
+local function refuse(id, lane, expires_at)
+  if id == '' then return 'the id is empty' end
+  if not string.match(lane, '^%l+%.[%w_-]+:%l+$') then return 'the lane is not kind.backend:priority' end
+  if expires_at ~= '' and not string.match(expires_at, '^%d+$') then return 'expires_at is not in milliseconds' end
+end
 
 -- Why the failed job cannot be redriven, or nil; and its dead letter.
 local function refuse_redrive(old_id)
@@ -33,11 +50,16 @@ local function create(id, request, lane, expires_at, estimated)
   redis.call('ZADD', JOBS .. ':pending', NOW, id)
   redis.call('HSET', JOB .. id, 'request', request, 'lane', lane, 'state', 'pending', 'created_at', NOW,
     'entry', enqueue(id, lane), 'estimated', estimated)
-  if expires_at ~= '' then redis.call('HSET', JOB .. id, 'expires_at', expires_at) end
+  if expires_at ~= '' then
+    redis.call('HSET', JOB .. id, 'expires_at', expires_at)
+    redis.call('ZADD', EXPIRIES, expires_at, id)
+  end
   return {'created', 'pending'}
 end
 
 local function submit(id, request, lane, fingerprint, use_cache, expires_at, estimated, retried_from)
+  local wrong = refuse(id, lane, expires_at)
+  if wrong then return {'invalid', wrong} end
   local known = redis.call('HMGET', JOB .. id, 'request', 'state')
   if known[2] then return known[1] == request and {'exists', known[2]} or {'conflict'} end
 
@@ -48,7 +70,7 @@ local function submit(id, request, lane, fingerprint, use_cache, expires_at, est
   local source = use_cache == '1' and fingerprint ~= '' and redis.call('GET', CACHE .. fingerprint)
   local result = source and redis.call('HGET', JOB .. source, 'result')
   if not result and pending >= most_pending then
-    return {'full', pending, redis.call('ZCOUNT', JOBS .. ':completed', NOW - 600000, '+inf')}
+    return {'full', pending, recent_completions()}
   end
 
   if retried_from ~= '' then redis.call('HSET', JOB .. retried_from, 'redriven_as', id) end
