@@ -191,7 +191,7 @@ ERRORS: dict[ErrorCode, ErrorSpec] = {
     _C.SOURCE_UNAVAILABLE: ErrorSpec(SourceError, True, "Try again later."),
     _C.SOURCE_JOB_FAILED: ErrorSpec(SourceError, False, "Submit that job again first."),
     _C.SOURCE_JOB_PENDING: ErrorSpec(SourceError, True, "Submit this job when that one is completed."),
-    _C.UNSUPPORTED_SOURCE: ErrorSpec(SourceError, False, "Give a file, an s3:// or https:// address of one, or job:ID."),
+    _C.UNSUPPORTED_SOURCE: ErrorSpec(SourceError, False, "Give a file, an s3:// or https:// address, or job:ID."),
     _C.UNSUPPORTED_FORMAT: ErrorSpec(SourceError, False, "Give an mp3, wav, m4a, flac or ogg file."),
     _C.AUDIO_CORRUPT: ErrorSpec(SourceError, False, "Export the file again and check that it plays to its end."),
     _C.AUDIO_EMPTY: ErrorSpec(SourceError, False, "Give a file that holds audio."),

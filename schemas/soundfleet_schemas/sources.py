@@ -105,6 +105,8 @@ def check_source(source: AudioSource) -> None:
                 raise _refuse(f"an object key has 1 to {MAX_KEY_CHARS} characters; this one has {len(source.key)}")
         case UrlSource():
             _host(source.url)
+            if "@" in urlsplit(source.url).netloc:  # whoever may read the job would read the password
+                raise _refuse("the address holds a user name or password; use a signed address instead")
         case YouTubeSource():
             if _host(source.url) not in YOUTUBE_HOSTS:
                 raise _refuse(f"{show(source.url)} is not an address of {', '.join(sorted(YOUTUBE_HOSTS))}")

@@ -15,6 +15,8 @@ from typing import TypeAlias
 from soundfleet_schemas import ErrorCode, error
 from soundfleet_schemas.errors import show
 
+from .policy import FetchPolicy, Network
+
 Address: TypeAlias = IPv4Address | IPv6Address
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -46,17 +48,32 @@ _REFUSED_V6 = tuple(
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
 _NUMBER = re.compile(r"\d+|0[xX][0-9a-fA-F]*")
+_UNKNOWN_NAME = (socket.EAI_NONAME, socket.EAI_NODATA)
 
 
-def is_allowed(text: str, allow_networks: Sequence[str] = ()) -> bool:
-    """Say whether an address may be reached; text that is not an address may not."""
+def read_networks(text: str) -> tuple[Network, ...]:
+    """Read ``10.1.0.0/16,fd00::/8,...``. Raises INVALID_SETTING."""
     try:
-        address = _inner(ip_address(text))
+        return tuple(ip_network(network) for part in text.split(",") if (network := part.strip()))
+    except ValueError as exc:
+        raise error(ErrorCode.INVALID_SETTING, f"fetch_networks: {exc}", "Give networks like 10.1.0.0/16.") from None
+
+
+def is_allowed(text: str, port: int, policy: FetchPolicy) -> bool:
+    """Say whether a port of an address may be reached; text that is not an address may not."""
+    try:
+        address = ip_address(text)
     except ValueError:
         return False
-    networks = [ip_network(network, strict=False) for network in allow_networks]
-    if any(address in network for network in networks if network.version == address.version):
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return False
+    address = _inner(address)
+    if any(address in network for network in policy.allow_networks if network.version == address.version):
         return True
+    return port in policy.public_ports and _is_public(address)
+
+
+def _is_public(address: Address) -> bool:
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _REFUSED_V4)
     return address in _GLOBAL_V6 and not any(address in network for network in _REFUSED_V6)
@@ -74,7 +91,7 @@ def _inner(address: Address) -> Address:
 
 def check_spelling(host: str) -> None:
     """Raise SOURCE_FORBIDDEN for an IPv4 address in decimal, octal, hexadecimal or shortened spelling."""
-    if ":" in host or not _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+    if ":" in host or not _NUMBER.fullmatch(host.rpartition(".")[2]):
         return
     try:
         IPv4Address(host)
@@ -88,7 +105,7 @@ async def resolve_host(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
-async def addresses_of(host: str, port: int, allow_networks: Sequence[str], resolve: Resolver) -> Sequence[str]:
+async def addresses_of(host: str, port: int, policy: FetchPolicy, resolve: Resolver) -> Sequence[str]:
     """Resolve a host once and return its addresses.
 
     Raises SOURCE_FORBIDDEN when one of them is refused, SOURCE_NOT_FOUND for an unknown name, or SOURCE_UNAVAILABLE.
@@ -97,19 +114,23 @@ async def addresses_of(host: str, port: int, allow_networks: Sequence[str], reso
     try:
         addresses: Sequence[str] = [str(ip_address(host))]
     except ValueError:
-        try:
-            addresses = await resolve(host, port)
-        except socket.gaierror as exc:
-            unknown = exc.errno == socket.EAI_NONAME
-            code = ErrorCode.SOURCE_NOT_FOUND if unknown else ErrorCode.SOURCE_UNAVAILABLE
-            raise error(code, f"the host {show(host)} cannot be resolved: {exc.strerror}") from exc
-        except OSError as exc:
-            raise error(ErrorCode.SOURCE_UNAVAILABLE, f"the host {show(host)} cannot be resolved: {exc}") from exc
+        addresses = await _resolved(host, port, policy, resolve)
     if not addresses:
         raise error(ErrorCode.SOURCE_NOT_FOUND, f"the host {show(host)} has no address")
-    for address in addresses:
-        if not is_allowed(address, allow_networks):
-            raise error(
-                ErrorCode.SOURCE_FORBIDDEN, f"{show(host)} leads to {address}, which is not on the public internet"
-            )
-    return addresses
+    if all(is_allowed(address, port, policy) for address in addresses):
+        return addresses
+    # Which address it is stays here: whoever submits a job need not learn the names of this network.
+    usual = all(is_allowed(address, policy.public_ports[0], policy) for address in addresses)
+    where = f"port {port} of {show(host)}" if usual else f"{show(host)} is not on the public internet and"
+    raise error(ErrorCode.SOURCE_FORBIDDEN, f"{where} may not be reached from here")
+
+
+async def _resolved(host: str, port: int, policy: FetchPolicy, resolve: Resolver) -> Sequence[str]:
+    try:
+        async with asyncio.timeout(policy.connect_sec):
+            return await resolve(host, port)
+    except OSError as exc:  # TimeoutError too
+        unknown = isinstance(exc, socket.gaierror) and exc.errno in _UNKNOWN_NAME
+        code = ErrorCode.SOURCE_NOT_FOUND if unknown else ErrorCode.SOURCE_UNAVAILABLE
+        reason = exc.strerror or "no answer in time"
+        raise error(code, f"the host {show(host)} cannot be resolved: {reason}") from exc

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from soundfleet_schemas import Record
-from soundfleet_schemas.sources import YOUTUBE_HOSTS
+from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple, TypeAlias
+
+Network: TypeAlias = IPv4Network | IPv6Network
 
 
-class FetchPolicy(Record, frozen=True, kw_only=True):
+class FetchPolicy(NamedTuple):
     """The operator's bounds on fetching. The defaults reach the public internet only."""
 
-    allow_networks: tuple[str, ...] = ()
-    """Networks (CIDR) that may be reached although they are not public."""
-    ports: tuple[int, ...] = (80, 443)
-    video_hosts: tuple[str, ...] = tuple(sorted(YOUTUBE_HOSTS))
-    """Hosts whose pages are given to yt-dlp; exact names, lower case."""
-    cookies_file: str | None = None
-    """Of the operator, in Netscape format; a copy is used."""
-    js_runtimes: tuple[str, ...] = ("deno",)
-    """The programs that yt-dlp may start to solve a page's challenges."""
-    ca_file: str | None = None
-    """Certificates to trust in place of the system's."""
+    allow_networks: tuple[Network, ...] = ()
+    """May be reached, on any port, although they are not public."""
+    public_ports: tuple[int, ...] = (80, 443)
     max_redirects: int = 5
     connect_sec: float = 10.0
+    """For resolving a name, and for connecting to one address, with TLS."""
     read_sec: float = 20.0
     """Without a byte, after which a host counts as away; also the time for a whole response head."""
     total_sec: float = 300.0
@@ -30,14 +25,13 @@ class FetchPolicy(Record, frozen=True, kw_only=True):
     rate_after_sec: float = 15.0
 
 
-class Fetched(Record, frozen=True, kw_only=True):
-    """A file that was fetched."""
+class Fetched(NamedTuple):
+    """What was fetched. All but the size and the hash are the host's own words: probing decides what the file is."""
 
-    path: str
     size_bytes: int
     sha256: str
+    host: str
+    """Where the last redirect led."""
     content_type: str
-    """As the host says; empty when it does not. Never trusted: probing decides."""
-    final_url: str
     filename: str
     """For people only: never a path on this machine."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import time
-from email.message import Message
 from pathlib import Path
+from urllib.parse import unquote
 
-from soundfleet_schemas import ErrorCode, Limits, SoundfleetError, error
+from soundfleet_schemas import ErrorCode, SoundfleetError, error
 from soundfleet_schemas.errors import show
 from soundfleet_schemas.sources import MAX_NAME_CHARS
 
@@ -19,55 +20,50 @@ from .policy import Fetched, FetchPolicy
 from .target import Target, follow, parse_target
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_QUOTED_NAME = re.compile(r"filename\*\s*=\s*utf-8'[^']*'([^\s;]+)", re.IGNORECASE)
+_PLAIN_NAME = re.compile(r'filename\s*=\s*(?:"([^"]*)"|([^\s;"]+))', re.IGNORECASE)
 
 
 async def fetch_url(
-    url: str,
-    destination: Path,
-    limits: Limits,
-    policy: FetchPolicy | None = None,
-    *,
-    resolve: Resolver = resolve_host,
+    url: str, destination: Path, max_bytes: int, policy: FetchPolicy, *, resolve: Resolver = resolve_host
 ) -> Fetched:
     """Write the file behind ``url``; ``destination`` exists afterwards only if this returns.
 
-    Raises INVALID_SOURCE, SOURCE_FORBIDDEN (address, redirect, certificate, 401), SOURCE_NOT_FOUND, FILE_TOO_LARGE,
-    UNSUPPORTED_FORMAT (a compressed answer), SOURCE_UNAVAILABLE, or the OSError of a full or missing disk.
+    Raises INVALID_SOURCE, SOURCE_FORBIDDEN (address, port, redirect, certificate, 401), SOURCE_NOT_FOUND,
+    FILE_TOO_LARGE, UNSUPPORTED_FORMAT (a compressed answer), SOURCE_UNAVAILABLE, or the OSError of a full disk.
     """
-    policy = policy or FetchPolicy()
     timer = asyncio.timeout(policy.total_sec)
     try:
         async with timer:
-            return await _travel(parse_target(url, policy), destination, limits, policy, resolve)
+            return await _travel(parse_target(url), destination, max_bytes, policy, resolve)
     except TimeoutError as exc:
         if not timer.expired():
             raise
         raise error(ErrorCode.SOURCE_UNAVAILABLE, f"fetching took over {policy.total_sec:g} s") from exc
 
 
-async def _travel(target: Target, destination: Path, limits: Limits, policy: FetchPolicy, resolve: Resolver) -> Fetched:
+async def _travel(target: Target, destination: Path, max_bytes: int, policy: FetchPolicy, resolve: Resolver) -> Fetched:
     for _ in range(policy.max_redirects + 1):
-        addresses = await addresses_of(target.host, target.port, policy.allow_networks, resolve)
+        addresses = await addresses_of(target.host, target.port, policy, resolve)
         async with get(target, addresses, policy) as exchange:
             location = exchange.headers.get("location")
             if exchange.status not in _REDIRECTS or location is None:
-                _check_head(exchange, target, limits)
-                return await _save(exchange, target, destination, limits, policy)
-        target = follow(target, location, policy)
+                _check_head(exchange, target, max_bytes)
+                return await _save(exchange, target, destination, max_bytes, policy)
+        target = follow(target, location)
     raise error(ErrorCode.SOURCE_NOT_FOUND, f"the address redirects more than {policy.max_redirects} times")
 
 
-def _check_head(exchange: Exchange, target: Target, limits: Limits) -> None:
+def _check_head(exchange: Exchange, target: Target, max_bytes: int) -> None:
     if exchange.status != 200:
-        raise refusal(exchange.status, target.host)
-    length = exchange.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > limits.max_file_bytes:
-        raise _too_large(limits)
-    if exchange.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise _refusal(exchange.status, target.host)
+    if int(exchange.headers.get("content-length", "0")) > max_bytes:  # at most 20 digits, or h11 would have refused it
+        raise _too_large(max_bytes)
+    if exchange.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise error(ErrorCode.UNSUPPORTED_FORMAT, f"{show(target.host)} sends the file compressed, though asked not to")
 
 
-def refusal(status: int, host: str) -> SoundfleetError:
+def _refusal(status: int, host: str) -> SoundfleetError:
     """Return the error of a final status that brings no file."""
     if status in (401, 403, 407, 451):
         code = ErrorCode.SOURCE_FORBIDDEN
@@ -78,19 +74,19 @@ def refusal(status: int, host: str) -> SoundfleetError:
     return error(code, f"{show(host)} answers with status {status}")
 
 
-def _too_large(limits: Limits) -> SoundfleetError:
-    return error(ErrorCode.FILE_TOO_LARGE, f"the file is larger than {limits.max_file_bytes:,} bytes")
+def _too_large(max_bytes: int) -> SoundfleetError:
+    return error(ErrorCode.FILE_TOO_LARGE, f"the file is larger than {max_bytes:,} bytes")
 
 
-async def _save(exchange: Exchange, target: Target, destination: Path, limits: Limits, policy: FetchPolicy) -> Fetched:
+async def _save(exchange: Exchange, target: Target, destination: Path, max_bytes: int, policy: FetchPolicy) -> Fetched:
     partial = destination.with_name(f".{destination.name}.{os.urandom(4).hex()}.part")
     digest, size, began = hashlib.sha256(), 0, time.monotonic()
     try:
         with partial.open("xb") as file:
             while chunk := await exchange.read():
                 size += len(chunk)
-                if size > limits.max_file_bytes:
-                    raise _too_large(limits)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
                 passed = time.monotonic() - began
                 if passed > policy.rate_after_sec and size < passed * policy.min_bytes_per_sec:
                     message = f"{show(target.host)} sends less than {policy.min_bytes_per_sec} bytes a second"
@@ -101,17 +97,26 @@ async def _save(exchange: Exchange, target: Target, destination: Path, limits: L
     finally:
         partial.unlink(missing_ok=True)
     return Fetched(
-        path=str(destination),
         size_bytes=size,
         sha256=digest.hexdigest(),
-        content_type=exchange.headers.get("content-type", "").partition(";")[0].strip().lower(),
-        final_url=target.url,
-        filename=_filename(exchange, target),
+        host=target.host,
+        content_type=_clean(exchange.headers.get("content-type", "").partition(";")[0].strip().lower()),
+        filename=_filename(exchange.headers.get("content-disposition", ""), target),
     )
 
 
-def _filename(exchange: Exchange, target: Target) -> str:
-    message = Message()
-    message["Content-Disposition"] = exchange.headers.get("content-disposition", "")
-    name = (message.get_filename() or target.filename).replace("\\", "/").rpartition("/")[2]
-    return "".join(c for c in name if c.isprintable())[:MAX_NAME_CHARS]
+def _filename(disposition: str, target: Target) -> str:
+    """Return the name that the host gives the file, else its address does."""
+    # Not by email.message: a hostile header makes that raise a dozen kinds of exception.
+    if match := _QUOTED_NAME.search(disposition):
+        name = unquote(match[1])
+    elif match := _PLAIN_NAME.search(disposition):
+        name = match[1] or match[2] or ""
+    else:
+        name = target.filename
+    return _clean(name.replace("\\", "/").rpartition("/")[2])
+
+
+def _clean(text: str) -> str:
+    """Make a host's word fit for a log."""
+    return "".join(c for c in text if c.isprintable())[:MAX_NAME_CHARS]
