@@ -67,6 +67,12 @@ class CountModel(Model):
         self.slots //= 2
         return True
 
+    def grow(self) -> bool:
+        if self.slots == self.factory.slots:
+            return False
+        self.slots *= 2
+        return True
+
     def finish(self, run: Run) -> Output:
         self.factory.log.append(f"finish {run.job.job_id}")
         return Output(self.factory.audio(), 8_000, {"steps": run.total_steps})

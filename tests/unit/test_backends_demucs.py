@@ -17,7 +17,14 @@ from demucs.demucs import Demucs  # noqa: E402
 from demucs.hdemucs import HDemucs  # noqa: E402
 from demucs.htdemucs import HTDemucs  # noqa: E402
 
-from soundfleet_schemas import CATALOG, STEMS, BackendSpec, SeparationRequest, StemSeparationOptions  # noqa: E402
+from soundfleet_schemas import (  # noqa: E402
+    CATALOG,
+    STEMS,
+    BackendSpec,
+    SeparationRequest,
+    SoundfleetError,
+    StemSeparationOptions,
+)
 from soundfleet_worker.backends.contract import EngineJob, Output  # noqa: E402
 from soundfleet_worker.backends.demucs import DemucsModel, Separation  # noqa: E402
 
@@ -252,3 +259,37 @@ def test_memory_that_runs_out_halves_the_launch(bag: BagOfModels) -> None:
     """Down to a single window; then only fewer runs can help."""
     model = DemucsModel(spec_of(), bag, "cpu", 4)
     assert [model.shrink(), model.shrink(), model.shrink()] == [True, True, False]
+
+
+def test_a_launch_that_was_halved_grows_back(bag: BagOfModels) -> None:
+    """Up to what it was at first, and it takes the memory that it took then."""
+    model = DemucsModel(spec_of(), bag, "cpu", 6)
+    before = model.memory_bytes
+    assert not model.grow()
+    while model.shrink():
+        pass
+    assert model.memory_bytes < before
+    assert [model.grow(), model.grow(), model.grow(), model.grow()] == [True, True, True, False]
+    assert model.memory_bytes == before
+
+
+def test_a_launch_that_changes_its_size_midway_changes_only_rounding(bag: BagOfModels, tmp_path: Path) -> None:
+    """No window is lost or made twice."""
+    audio = noise(3.0)
+    job = job_of(audio, tmp_path, spec_of(), overlap_duration=0.25, shifts=0)
+    model = DemucsModel(spec_of(), bag, "cpu", 4)
+    run = model.begin(job)
+    model.shrink()
+    model.shrink()
+    while not run.done:
+        model.step([run])
+        model.grow()
+    assert isinstance(run, Separation)
+    assert_close(run.sums.take(run.mix.mean, run.mix.std), demucs_says(bag, audio, shifts=0, overlap=0.25))
+
+
+def test_a_separation_without_audio_is_refused(bag: BagOfModels, tmp_path: Path) -> None:
+    """The supervisor's mistake, told by name."""
+    job = replace(job_of(noise(0.5), tmp_path, spec_of()), input_path=None)
+    with pytest.raises(SoundfleetError, match="without decoded audio"):
+        DemucsModel(spec_of(), bag, "cpu").begin(job)

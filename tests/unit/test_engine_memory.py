@@ -11,6 +11,7 @@ from tests.unit.desk import Desk
 
 from soundfleet_schemas import ErrorCode
 from soundfleet_worker.backends.contract import EngineJob
+from soundfleet_worker.engine.pressure import PATIENCE
 from soundfleet_worker.engine.wire import Failed, Finished
 
 
@@ -156,6 +157,125 @@ def test_out_of_memory_while_loading_evicts_and_tries_again(tmp_path: Path) -> N
     assert desk.ends() == {"a": "Finished", "b": "Finished"}
 
 
+@pytest.mark.parametrize("at", ["begin", "step"])
+def test_idle_models_leave_before_a_run_fails_for_memory(tmp_path: Path, at: str) -> None:
+    """One after the other, the one used longest ago first, and only as many as must."""
+    desk = Desk(tmp_path, names=("count", "second", "third", "tight"))
+    tight = desk.factories["tight"]
+    tight.slots = 8
+    launches: list[int] = []
+
+    def crowded() -> None:
+        if "close second" not in desk.factories["second"].log:
+            raise MemoryError
+
+    def step(_names: list[str], slots: int) -> None:
+        launches.append(slots)
+        crowded()
+
+    if at == "begin":
+        tight.before_begin = lambda _job: crowded()
+    else:
+        tight.before_step = step
+    desk.open()
+    for name in ("count", "second", "third"):
+        desk.clock.now += 1
+        desk.start(name, backend=name)
+        desk.finish_all()
+    desk.start("a", backend="tight")
+    desk.finish_all()
+    assert set(desk.ends().values()) == {"Finished"}
+    assert desk.count.log[-1] == "close count"
+    assert desk.factories["third"].log[-1] == "finish third"
+    assert set(launches) <= {8}, "the launch was made smaller though there was memory to free"
+
+
+def test_idle_models_leave_before_a_run_waits_for_the_others(tmp_path: Path) -> None:
+    """A run that cannot begin waits only for memory that is in use."""
+    desk = Desk(tmp_path, names=("count", "busy", "tight"))
+
+    def crowded(_job: EngineJob) -> None:
+        if "close count" not in desk.count.log:
+            raise MemoryError
+
+    desk.factories["tight"].before_begin = crowded
+    desk.open()
+    desk.start("idle")
+    desk.finish_all()
+    desk.start("long", "x 20", backend="busy")
+    desk.start("a", backend="tight")
+    desk.finish_all()
+    assert [m.run for m in desk.of(Finished)] == ["idle", "a", "long"]
+
+
+def test_runs_share_launches_again_once_memory_is_back(desk: Desk) -> None:
+    """On a service that is never idle: a launch takes twice as many runs after so many good ones, up to all."""
+    sizes: list[int] = []
+
+    def tight_at_first(names: list[str], _slots: int) -> None:
+        sizes.append(len(names))
+        if len(sizes) <= 2:
+            raise MemoryError
+
+    desk.count.before_step = tight_at_first
+    desk.open()
+    for name in "abcd":
+        desk.start(name, "x 60")
+    desk.finish_all(ticks=400)
+    assert sizes[: 3 + 2 * PATIENCE] == [4, 2, *[1] * PATIENCE, *[2] * PATIENCE, 4]
+    assert set(desk.ends().values()) == {"Finished"}
+
+
+def test_launches_grow_back_once_memory_is_back(desk: Desk) -> None:
+    """A model that was shrunk is asked to grow, step by step, up to what it was at first."""
+    sizes: list[int] = []
+
+    def tight_at_first(_names: list[str], slots: int) -> None:
+        sizes.append(slots)
+        if len(sizes) <= 2:
+            raise MemoryError
+
+    desk.count.slots, desk.count.before_step = 8, tight_at_first
+    desk.open()
+    desk.start("a", f"x {4 * PATIENCE}")
+    desk.finish_all()
+    assert sizes == [8, 4, *[2] * PATIENCE, *[4] * PATIENCE, *[8] * (2 * PATIENCE)]
+
+
+def test_a_device_that_is_too_small_for_good_is_tried_ever_less(desk: Desk) -> None:
+    """Each attempt to grow that fails doubles the number of good launches before the next."""
+    failures: list[int] = []
+    launches = 0
+
+    def tight(_names: list[str], slots: int) -> None:
+        nonlocal launches
+        launches += 1
+        if slots > 2:
+            failures.append(launches)
+            raise MemoryError
+
+    desk.count.slots, desk.count.before_step = 8, tight
+    desk.open()
+    desk.start("a", f"x {20 * PATIENCE}")
+    desk.finish_all(ticks=30 * PATIENCE)
+    gaps = [after - before - 1 for before, after in zip(failures, failures[1:], strict=False)]
+    assert gaps == [0, PATIENCE, 2 * PATIENCE, 4 * PATIENCE, 8 * PATIENCE]
+    assert desk.ends() == {"a": "Finished"}
+
+
+def test_a_launch_never_grows_beyond_the_budget(tmp_path: Path) -> None:
+    """A model that was shrunk to fit stays so."""
+    desk = Desk(tmp_path, budget_mb=25)
+    sizes: set[int] = set()
+    desk.count.slots, desk.count.slot_mb = 8, 5
+    desk.count.before_step = lambda _names, slots: sizes.add(slots)
+    desk.open()
+    desk.start("a", f"x {3 * PATIENCE}")
+    desk.finish_all()
+    assert sizes == {2}
+    assert desk.ends() == {"a": "Finished"}
+
+
 def test_what_an_exception_holds_is_let_go_before_caches_are_emptied(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +289,7 @@ def test_what_an_exception_holds_is_let_go_before_caches_are_emptied(
             held.append(weakref.ref(activations))
             raise MemoryError
 
-    monkeypatch.setattr("soundfleet_worker.engine.loop.release_memory", lambda: alive.append(held[0]() is not None))
+    monkeypatch.setattr("soundfleet_worker.engine.pressure.release_memory", lambda: alive.append(held[0]() is not None))
     desk.count.slots, desk.count.before_step = 2, tight
     desk.open()
     desk.start("a")

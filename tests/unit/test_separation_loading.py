@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import socket
@@ -107,7 +108,7 @@ def test_a_model_in_the_operators_folder_is_used(tmp_path: Path, write: Write, n
     write(tmp_path / "models", model)
     source = ModelSource(tmp_path / "models")
     assert DemucsFactory(HTDEMUCS, source).status() == (BackendStatus.Ready, None)
-    bag = load(HTDEMUCS, source)
+    bag, _weights = load(HTDEMUCS, source)
     assert torch.equal(bag.models[0].encoder[0].conv.weight, model.encoder[0].conv.weight)
     assert not bag.models[0].training
     assert no_network == []
@@ -118,7 +119,20 @@ def test_a_single_model_without_a_bag_is_a_bag_of_one(tmp_path: Path) -> None:
     path = write_pickled(tmp_path / "models", network())
     path.rename(path.with_name("htdemucs.th"))
     (tmp_path / "models" / "htdemucs.yaml").unlink()
-    assert len(load(HTDEMUCS, ModelSource(tmp_path / "models")).models) == 1
+    bag, weights = load(HTDEMUCS, ModelSource(tmp_path / "models"))
+    assert len(bag.models) == 1
+    assert weights[0].startswith("htdemucs-")
+
+
+@pytest.mark.parametrize("write", [write_pickled, write_safetensors])
+def test_other_weights_under_the_same_name_are_told_apart(tmp_path: Path, write: Write) -> None:
+    """By the checksum of what was loaded: the catalogue's version is the same for both."""
+    models = network(), network(channels=16)
+    paths = [write(tmp_path / str(index), model) for index, model in enumerate(models)]
+    named = [load(HTDEMUCS, ModelSource(path.parent))[1] for path in paths]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:8] for path in paths]
+    assert named == [(f"955717e8-{digest}",) for digest in digests]
+    assert digests[0] != digests[1]
 
 
 def test_a_model_in_the_hubs_cache_is_used(hub_cache: Path, no_network: list[object]) -> None:
@@ -268,6 +282,8 @@ def test_a_published_model_separates_by_the_same_path(tmp_path: Path) -> None:
     run = model.begin(job)
     assert run.total_steps == 1
     model.step([run])
-    stems = model.finish(run).audio
+    output = model.finish(run)
+    stems = output.audio
+    assert [name.partition("-")[0] for name in output.parameters["weights"]] == ["955717e8"]
     assert list(stems) == list(STEMS)
     np.testing.assert_allclose(sum(stems.values()), audio, atol=1e-6)

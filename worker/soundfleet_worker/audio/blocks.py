@@ -2,11 +2,13 @@
 
 What is damage, and how much is forgiven:
   * Time without sound counts as lost: packets that the decoder refuses, and holes between the timestamps of
-    neighbouring frames. A hole is filled with silence, so that the rest stays in time.
+    neighbouring frames. A hole is filled with silence, so that the rest stays in time. An mp3 has no timestamps: the
+    frames that are missing in one that counts them are found by their bytes, and by their count at the end.
   * Up to LOST_SEC or LOST_SHARE of the audio, whichever is more, may be lost: two mp3 frames of a short song, eleven
     of a ten-minute one. More is AUDIO_CORRUPT. FLAC's checksums are checked; damage that a format cannot notice (in
     PCM, often in mp3) is heard and not seen.
-  * Audio that ends more than PADDING_SEC before the length that the file states is AUDIO_CORRUPT: it was cut off.
+  * Audio that ends more than PADDING_SEC before the length that the file states is AUDIO_CORRUPT: it was cut off. Where
+    the statement is exact, what is missing counts as lost instead.
   * Samples that are not finite, or louder than MAX_LEVEL, are AUDIO_CORRUPT: cleaning them would hide a broken export.
 """
 
@@ -17,11 +19,13 @@ from collections.abc import Iterator
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
 
 from soundfleet_schemas import ErrorCode, Limits, SoundfleetError, error
 
 from .channels import Samples, downmix
-from .probe import PADDING_SEC, Source, empty, too_long
+from .mp3 import frame_at
+from .probe import PADDING_SEC, Source, check_sample_rate, empty, too_long
 
 LOST_SEC = 0.06
 LOST_SHARE = 0.0005
@@ -44,7 +48,7 @@ class Blocks:
         self.samples = 0
         self._lost_sec = 0.0
         self._refused_sec = 0.0
-        """Of packets refused since the last good frame."""
+        """Of packets refused, and of frames not found, since the last good frame."""
         self._next_sec: float | None = None
         """Where the next frame should begin, on the stream's clock."""
 
@@ -88,13 +92,15 @@ class Blocks:
             except MemoryError:
                 raise
             except av.error.FFmpegError:  # invalid, unknown or unfinished: whatever the decoder did not like
-                duration = packet.duration or 0
-                self._refused_sec += float(duration * packet.time_base) if packet.time_base else 0.0
+                self._refused_sec += _seconds(packet)
+            if source.gapless:
+                self._refused_sec += _swallowed_frames(packet) * _seconds(packet)
 
     def _account(self, frame: AudioFrame) -> int:
         """Check a frame's shape, add what was lost before it, and return the samples of silence to put there."""
         rate, channels = frame.sample_rate, frame.layout.nb_channels
         if not self.sample_rate:
+            check_sample_rate(rate)
             self.sample_rate, self.channels = rate, channels
         if (rate, channels) != (self.sample_rate, self.channels):
             raise error(
@@ -105,10 +111,11 @@ class Blocks:
         begin = float(frame.pts * frame.time_base) if frame.pts is not None and frame.time_base else self._next_sec
         hole = max(0.0, begin - self._next_sec) if begin is not None and self._next_sec is not None else 0.0
         hole = hole if hole > HOLE_SEC else 0.0
-        self._lose(max(hole, self._refused_sec))
+        lost = max(hole, self._refused_sec)
+        self._lose(lost)
         self._refused_sec = 0.0
         self._next_sec = None if begin is None else begin + frame.samples / rate
-        return round(hole * rate)
+        return round((lost if self._source.gapless else hole) * rate)
 
     @property
     def seconds(self) -> float:
@@ -132,18 +139,21 @@ class Blocks:
 
     def _check_end(self) -> None:
         """Judge the whole: something there, not cut off, not too damaged."""
-        self._lose(self._refused_sec)
         if self.samples == 0:
-            if self._lost_sec or self._source.info.duration_sec:
+            if self._lost_sec or self._refused_sec or self._source.info.duration_sec:
                 raise error(ErrorCode.AUDIO_CORRUPT, "nothing in the file can be decoded")
             raise empty(self._source.info.format)
-        stated = self._source.stated_sec
-        if stated is not None and self.seconds < stated - PADDING_SEC:
+        stated, gapless = self._source.stated_sec, self._source.gapless
+        forgiven = max(LOST_SEC, LOST_SHARE * self.seconds)
+        missing = 0.0 if stated is None else max(0.0, stated - self.seconds)
+        if stated is not None and missing > (forgiven if gapless else PADDING_SEC):
             raise error(
                 ErrorCode.AUDIO_CORRUPT,
-                f"the file is cut off: its header states {stated:.2f} s, and {self.seconds:.2f} s could be decoded",
+                f"the file is cut off or has holes: its header states {stated:.2f} s, and {self.seconds:.2f} s could be "
+                "decoded",
             )
-        if self._lost_sec > max(LOST_SEC, LOST_SHARE * self.seconds):
+        self._lose(missing if gapless else self._refused_sec)
+        if self._lost_sec > forgiven:
             raise self._damaged()
         if self.seconds < self._limits.min_audio_sec:
             raise error(
@@ -156,6 +166,16 @@ class Blocks:
             ErrorCode.AUDIO_CORRUPT,
             f"the file is damaged: {self._lost_sec:.2f} s of its sound could not be decoded, by {self.seconds:.1f} s",
         )
+
+
+def _seconds(packet: av.Packet[AudioStream]) -> float:
+    return float((packet.duration or 0) * packet.time_base) if packet.time_base else 0.0
+
+
+def _swallowed_frames(packet: av.Packet[AudioStream]) -> int:
+    """Count what an mp3's packet holds beyond its one frame: FFmpeg hands on what it finds no header in."""
+    frame = frame_at(bytes(packet)[:4]) if packet.size else None
+    return max(0, round(packet.size / frame.size) - 1) if frame else 0
 
 
 def _to_float(frame: AudioFrame) -> Samples:

@@ -31,7 +31,12 @@ OPEN_OPTIONS: dict[str, str] = {
 }
 """Options of every file that is opened to be read."""
 
+TAIL_HIDDEN: dict[str, str] = OPEN_OPTIONS | {"protocol_whitelist": "file,subfile"}
+"""Of a file whose last bytes are no music: FFmpeg is shown its beginning."""
+
 MAX_CHANNELS = 8
+MIN_SAMPLE_RATE = 4_000
+"""Half of a telephone's. Below, a few bytes would become minutes of audio."""
 
 _SIGNATURES = (
     (0, b"fLaC"),
@@ -46,6 +51,11 @@ _SIGNATURES = (
 def looks_like_audio(head: bytes) -> bool:
     """Say whether a file's first bytes are those of an accepted container, damaged or not."""
     return any(head[at : at + len(mark)] == mark for at, mark in _SIGNATURES)
+
+
+def may_be_mp3(head: bytes) -> bool:
+    """Say whether a file's first bytes are of no other container; an mp3 has no signature of its own."""
+    return head.startswith(b"ID3") or not looks_like_audio(head)
 
 
 _CONTENT_TYPES: dict[OutputFormat, str] = {

@@ -15,12 +15,12 @@ from .blocks import Blocks
 from .channels import Samples
 from .info import AudioInfo
 from .npy import StereoWriter
-from .probe import open_source
+from .probe import Source, open_source
 
 CHUNK = 1 << 16
 """Samples that are resampled and written at once."""
 MAX_TRIM = 4_096
-"""An MP4 states its length without the encoder's padding; this many samples beyond it are cut."""
+"""An MP4 and many an mp3 state their length without the encoder's padding; this many samples beyond it are cut."""
 
 
 def decode(source: Path, destination: Path, sample_rate: int, limits: Limits) -> AudioInfo:
@@ -34,7 +34,7 @@ def decode(source: Path, destination: Path, sample_rate: int, limits: Limits) ->
         blocks = Blocks(opened, limits)
         for chunk in _resampled(_chunks(blocks), blocks, sample_rate):
             writer.write(chunk)
-        length = _without_padding(blocks, opened.info.format, opened.stated_sec)
+        length = _without_padding(blocks, opened)
         samples = round(length * sample_rate / blocks.sample_rate)
         writer.finish(samples)
     return msgspec.structs.replace(
@@ -76,9 +76,13 @@ def _resampled(chunks: Iterator[Samples], blocks: Blocks, sample_rate: int) -> I
         yield resampler.resample_chunk(rest, last=True).T
 
 
-def _without_padding(blocks: Blocks, container: str, stated_sec: float | None) -> int:
-    """Return the length at the file's rate, without what an MP4's codec added after the end."""
-    if container != "m4a" or stated_sec is None:
+def _without_padding(blocks: Blocks, source: Source) -> int:
+    """Return the length at the file's rate, without what an MP4's or mp3's codec added after the end.
+
+    A gapless mp3 has exactly its stated length: what little is missing at its end, and was forgiven, is silence.
+    """
+    if source.stated_sec is None or not (source.gapless or source.info.format == "m4a"):
         return blocks.samples
-    stated = round(stated_sec * blocks.sample_rate)
-    return stated if 0 < blocks.samples - stated <= MAX_TRIM else blocks.samples
+    stated = round(source.stated_sec * blocks.sample_rate)
+    beyond = blocks.samples - stated
+    return stated if 0 < beyond <= MAX_TRIM or (source.gapless and beyond < 0) else blocks.samples

@@ -1,8 +1,8 @@
 """What a file is, read from its own bytes and never from its name.
 
 A length is *stated* when it stands in the file (a WAV's data size, FLAC's sample count, MP4's durations, the last page
-of an ogg, an mp3's Xing header). Raw AAC and an mp3 without that header state none: FFmpeg's guess from the bit rate is
-shown, and nothing is judged by it.
+of an ogg, an mp3's Xing header). Raw AAC and an mp3 without that header state none: FFmpeg's guess from the bit rate is shown, and
+nothing is judged by it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,19 @@ from av.container import InputContainer
 
 from soundfleet_schemas import ErrorCode, Limits, SoundfleetError, error
 
-from .container import CODECS, CONTAINERS, MAX_CHANNELS, OPEN_OPTIONS, looks_like_audio
-from .headers import mp3_states_length, ogg_is_cut_off, wav_stated_sec
+from .container import (
+    CODECS,
+    CONTAINERS,
+    MAX_CHANNELS,
+    MIN_SAMPLE_RATE,
+    OPEN_OPTIONS,
+    TAIL_HIDDEN,
+    looks_like_audio,
+    may_be_mp3,
+)
+from .headers import ogg_is_cut_off, wav_stated_sec
 from .info import AudioInfo
+from .mp3 import Stated, stated_by_mp3
 
 PADDING_SEC = 0.1
 """What a codec may add to the music: its delay, and the rest of its last frame. Forgiven when lengths are judged."""
@@ -37,6 +47,8 @@ class Source:
     info: AudioInfo
     stated_sec: float | None
     """The length that the file itself states."""
+    gapless: bool = False
+    """An mp3 that states its length to the sample."""
 
 
 def probe(path: Path, limits: Limits) -> AudioInfo:
@@ -68,9 +80,9 @@ def open_source(path: Path, limits: Limits) -> Iterator[Source]:
     try:
         size = _checked_size(descriptor, path, limits)
         head = os.pread(descriptor, 16, 0)
-        # Through the descriptor: FFmpeg sees no name that it could believe or read as an address.
-        with _container(f"/dev/fd/{descriptor}", head) as container:
-            yield _source(container, descriptor, size, limits)
+        mp3 = stated_by_mp3(descriptor, size) if may_be_mp3(head) else None
+        with _container(descriptor, size if mp3 is None else mp3.end, size, head) as container:
+            yield _source(container, descriptor, size, mp3, limits)
     finally:
         os.close(descriptor)
 
@@ -100,9 +112,24 @@ def _checked_size(descriptor: int, path: Path, limits: Limits) -> int:
     return status.st_size
 
 
-def _container(name: str, head: bytes) -> InputContainer:
+def check_sample_rate(rate: int) -> None:
+    """Raise UNSUPPORTED_FORMAT for a rate at which nobody stores music."""
+    if rate < MIN_SAMPLE_RATE:
+        raise error(
+            ErrorCode.UNSUPPORTED_FORMAT,
+            f"the file has {rate} samples a second; at least {MIN_SAMPLE_RATE} are needed",
+            "Export the file at 44100 Hz.",
+        )
+
+
+def _container(descriptor: int, end: int, size: int, head: bytes) -> InputContainer:
+    """Open the file up to ``end``."""
+    # Through the descriptor: FFmpeg sees no name that it could believe or read as an address.
+    name, options = f"/dev/fd/{descriptor}", OPEN_OPTIONS
+    if end < size:
+        name, options = f"subfile,,start,0,end,{end},,:{name}", TAIL_HIDDEN
     try:
-        return av.open(name, "r", options=OPEN_OPTIONS, metadata_errors="replace")
+        return av.open(name, "r", options=options, metadata_errors="replace")
     except MemoryError:
         raise
     except av.error.FFmpegError as exc:  # among them EINVAL: the demuxer is not in the list
@@ -111,7 +138,9 @@ def _container(name: str, head: bytes) -> InputContainer:
         raise error(ErrorCode.UNSUPPORTED_FORMAT, "the file's content is not of an accepted audio format") from exc
 
 
-def _source(container: InputContainer, descriptor: int, size: int, limits: Limits) -> Source:
+def _source(
+    container: InputContainer, descriptor: int, size: int, mp3: Stated | None, limits: Limits
+) -> Source:
     word = CONTAINERS[container.format.name]
     stream = _best_stream(container, word)
     context = stream.codec_context
@@ -119,10 +148,11 @@ def _source(container: InputContainer, descriptor: int, size: int, limits: Limit
         raise error(ErrorCode.UNSUPPORTED_FORMAT, f"the file has {stream.channels} channels, over {MAX_CHANNELS}")
     if not stream.sample_rate:
         raise error(ErrorCode.AUDIO_CORRUPT, "the header gives no sample rate")
+    check_sample_rate(stream.sample_rate)
     if word == "ogg" and ogg_is_cut_off(descriptor, size):
         raise error(ErrorCode.AUDIO_CORRUPT, "the file is cut off: its last ogg page is not complete")
-    duration = _duration(container, stream)
-    stated = _stated(container, stream, descriptor, size)
+    stated = _mp3_sec(mp3) if word == "mp3" else _stated(container, stream, descriptor, size)
+    duration = _duration(container, stream) if word != "mp3" or stated is None else stated
     if stated is not None and stated > limits.max_audio_sec + PADDING_SEC:
         raise too_long(stated, limits)
     info = AudioInfo(
@@ -134,7 +164,7 @@ def _source(container: InputContainer, descriptor: int, size: int, limits: Limit
         size_bytes=size,
         bitrate=round(8 * size / duration) if duration else None,
     )
-    return Source(container, stream, info, stated)
+    return Source(container, stream, info, stated, gapless=word == "mp3" and mp3 is not None and mp3.gapless)
 
 
 def _best_stream(container: InputContainer, word: str) -> AudioStream:
@@ -156,10 +186,14 @@ def _has_video(container: InputContainer) -> bool:
     return any(not video.disposition & av.stream.Disposition.attached_pic for video in container.streams.video)
 
 
+def _mp3_sec(mp3: Stated | None) -> float | None:
+    return None if mp3 is None else mp3.samples / mp3.sample_rate
+
+
 def _stated(container: InputContainer, stream: AudioStream, descriptor: int, size: int) -> float | None:
-    """Seconds that the file itself states."""
+    """Seconds that a file other than an mp3 states."""
     word, duration = CONTAINERS[container.format.name], _duration(container, stream)
-    if word == "aac" or (word == "mp3" and not mp3_states_length(descriptor)):
+    if word == "aac":
         return None
     if word == "wav":  # FFmpeg believes the file's size rather than its header
         return wav_stated_sec(descriptor, size) if stream.codec_context.name.startswith("pcm_") else None

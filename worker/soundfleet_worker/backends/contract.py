@@ -12,10 +12,14 @@ What a backend promises
   * ``step`` makes one launch over the given runs and returns soon: a cancel and a time limit act between steps. When
     they do not all fit the launch, the others come first in the next: no run waits for ever.
   * ``current_step`` never falls and never exceeds ``total_steps``; ``done`` becomes true and stays so.
-  * The same request gives the same samples, alone or among others: randomness comes from the run's own generator.
+  * The same request gives the same samples, alone or among others, on the same kind of machine with the same number
+    of threads: randomness comes from the run's own generator. Launches of another size (``shrink``, ``grow``) may
+    round the last bit of a sample differently, as another device or thread count does.
   * Whatever ``step`` raises, every run is as it was before the call, or further: it may be stepped again.
   * On out-of-memory the exception is let out (``MemoryError`` or ``torch.OutOfMemoryError``): the engine empties the
-    caches, asks the model to ``shrink`` or else halves the number of runs, and calls again.
+    caches and evicts an idle model, or asks this one to ``shrink``, or halves the number of runs, and calls again.
+    After a number of good launches it undoes that step by step, in the reverse order, with ``grow`` for ``shrink``;
+    each attempt that fails doubles the number.
   * ``finish`` and ``discard`` free the run, whatever they raise.
   * A ``SoundfleetError`` ends the run (or, from ``load``, the model) with that error. Anything else is
     MODEL_INFERENCE_FAILED (or MODEL_LOAD_FAILED). When ``step`` raises over several runs, the engine steps each by
@@ -95,7 +99,7 @@ class Model(ABC):
     spec: BackendSpec
     max_runs: int
     memory_bytes: int
-    """What the loaded model takes by itself, one launch included; it may fall with ``shrink``."""
+    """What the loaded model takes by itself, one launch included; ``shrink`` may lower it, ``grow`` raise it again."""
 
     @abstractmethod
     def memory_of(self, job: EngineJob) -> int:
@@ -110,9 +114,16 @@ class Model(ABC):
         """Advance the given runs by one launch; only runs that are not done are given."""
 
     def shrink(self) -> bool:
-        """Make later launches smaller, for good; False when they cannot be, and fewer runs are the only help.
+        """Make later launches smaller; False when they cannot be, and fewer runs are the only help.
 
         Called when memory ran out, and when the model is larger than the engine's budget.
+        """
+        return False
+
+    def grow(self) -> bool:
+        """Undo one ``shrink``; False when launches are as large as at first. Quick, and takes no memory by itself.
+
+        Called between launches, now and then; ``shrink`` follows when the budget has no room for it.
         """
         return False
 

@@ -1,7 +1,9 @@
 """The Demucs backends: separation in batches of windows gathered from all runs.
 
 A launch is ``slots`` windows of one sub-model, always of the same size: an empty slot is silence. So the kernels, and
-with them the samples of a run, do not depend on which other runs take part.
+with them the samples of a run, do not depend on which other runs take part. They do depend on the device, the number of
+threads and the number of slots: the same request gives the same bytes on the same kind of machine with the same number
+of threads, unless memory ran out; elsewhere they differ by rounding, far below what can be heard.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from soundfleet_schemas import (
     INSTRUMENTAL,
     BackendSpec,
     BackendStatus,
+    ErrorCode,
     SeparationPlan,
     SeparationRequest,
+    error,
     plan_separation,
 )
 
@@ -25,6 +29,8 @@ from ..separation.files import Found, find
 from .contract import BackendFactory, EngineJob, Model, ModelSource, Output, Report, Run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from demucs.apply import BagOfModels
 
@@ -60,7 +66,8 @@ class DemucsFactory(BackendFactory):
         """Load the model; raises BACKEND_NOT_READY or MODEL_LOAD_FAILED."""
         from ..separation.loading import load
 
-        return DemucsModel(self.spec, load(self.spec, self._source), device)
+        bag, weights = load(self.spec, self._source)
+        return DemucsModel(self.spec, bag, device, weights=weights)
 
 
 class Separation(Run):
@@ -81,17 +88,27 @@ class Separation(Run):
 class DemucsModel(Model):
     """A loaded bag of Demucs models."""
 
-    def __init__(self, spec: BackendSpec, bag: BagOfModels, device: str, slots: int | None = None) -> None:
+    def __init__(
+        self,
+        spec: BackendSpec,
+        bag: BagOfModels,
+        device: str,
+        slots: int | None = None,
+        weights: Sequence[str] = (),
+    ) -> None:
+        """``weights`` name the files of the bag's models, for the result."""
         import torch
 
         self.spec = spec
         self._device = torch.device(device)
-        self._slots = slots or SLOTS[self._device.type]
+        self._most_slots = self._slots = slots or SLOTS[self._device.type]
         self._models = [model.to(self._device).eval() for model in bag.models]
         self._parameters = sum(p.numel() for model in self._models for p in model.parameters())
         self._launches = 0
         self.max_runs = self._room()
-        self._weights = [[float(weight) for weight in row] for row in bag.weights]
+        self._counts = [[float(weight) for weight in row] for row in bag.weights]
+        """What each sub-model counts for each stem."""
+        self._weights = list(weights)
 
     @property
     def memory_bytes(self) -> int:  # type: ignore[override]  # it falls when the model shrinks
@@ -114,8 +131,7 @@ class DemucsModel(Model):
         """Every stem and the mix, float32 stereo."""
         from ..separation.mix import open_mix
 
-        assert job.input_path is not None
-        return (len(self.spec.stems) + 1) * open_mix(job.input_path).nbytes
+        return (len(self.spec.stems) + 1) * open_mix(_input_of(job)).nbytes
 
     def begin(self, job: EngineJob) -> Run:
         """Lay out the windows and reserve the stems."""
@@ -125,9 +141,8 @@ class DemucsModel(Model):
         from ..separation.mix import Mix
         from ..separation.windows import Windows, grid
 
-        assert job.input_path is not None
         plan = plan_separation(cast(SeparationRequest, job.request).options, self.spec)
-        mix = Mix(job.input_path)
+        mix = Mix(_input_of(job))
         models = self._needed(plan)
         layout = grid(plan.segment_sec, plan.overlap, self.spec.sample_rate)
         windows = Windows(
@@ -141,18 +156,17 @@ class DemucsModel(Model):
         """Which sub-models must run: those that count for a wanted stem, all when every one of them does."""
         wanted = ("vocals",) if plan.stems == (INSTRUMENTAL,) else plan.stems
         columns = [self.spec.stems.index(stem) for stem in wanted]
-        return tuple(i for i, row in enumerate(self._weights) if any(row[column] for column in columns))
+        return tuple(i for i, row in enumerate(self._counts) if any(row[column] for column in columns))
 
     def _gains(self, models: Sequence[int], plan: SeparationPlan) -> dict[int, list[float]]:
         """What one output of each sub-model counts: its weight in the bag over all shifts; 0 for a stem left out."""
-        totals = [sum(column) for column in zip(*self._weights, strict=True)]
+        totals = [sum(column) for column in zip(*self._counts, strict=True)]
         whole = len(models) == len(self._models)
-        covered = [whole or sum(self._weights[i][k] for i in models) == total for k, total in enumerate(totals)]
+        covered = [whole or sum(self._counts[i][k] for i in models) == total for k, total in enumerate(totals)]
         passes = max(plan.shifts, 1)
         return {
             i: [
-                w / total / passes if ok else 0.0
-                for w, total, ok in zip(self._weights[i], totals, covered, strict=True)
+                w / total / passes if ok else 0.0 for w, total, ok in zip(self._counts[i], totals, covered, strict=True)
             ]
             for i in models
         }
@@ -201,6 +215,13 @@ class DemucsModel(Model):
         self._slots //= 2
         return True
 
+    def grow(self) -> bool:
+        """Double the slots, up to what they were."""
+        if self._slots == self._most_slots:
+            return False
+        self._slots = min(2 * self._slots, self._most_slots)
+        return True
+
     def finish(self, run: Run) -> Output:
         """Return the wanted stems, which add up to the mix (see ``separation.stems``)."""
         from ..separation import stems as rule
@@ -219,6 +240,7 @@ class DemucsModel(Model):
         gain = rule.normalise(audio) if plan.normalize else 1.0
         parameters = {
             **msgspec.to_builtins(plan),
+            "weights": self._weights,
             "gain": gain,
             "residual": "shared" if whole else "left out: only the wanted stems were computed",
         }
@@ -227,3 +249,9 @@ class DemucsModel(Model):
     def close(self) -> None:
         """Let the models go."""
         self._models.clear()
+
+
+def _input_of(job: EngineJob) -> Path:
+    if job.input_path is None:
+        raise error(ErrorCode.INTERNAL_ERROR, f"separation {job.job_id} came to the engine without decoded audio")
+    return job.input_path

@@ -18,9 +18,9 @@ from pathlib import Path
 from soundfleet_schemas import BackendStatus, ErrorCode, ErrorInfo, Stage, error
 
 from ..backends.contract import BackendFactory, EngineJob
-from .devices import release_memory
 from .faults import Poisoned, describe, is_out_of_memory, is_poison, let_go, trace
 from .output import collect
+from .pressure import ease, relieve
 from .service import Service, Ticket, survey
 from .shelf import Blocked, Shelf
 from .wire import Cancel, Cancelled, Failed, FromEngine, Progress, Ready, Shutdown, Start, ToEngine
@@ -151,7 +151,7 @@ class Engine:
         service.active.remove(ticket)
         service.used_at = self._clock()
         if not service.active:
-            service.at_once = None
+            service.pressure.at_once = None
             self._turns.remove(service)
         if discard and service.model is not None:
             try:
@@ -189,20 +189,12 @@ class Engine:
             if not self._load(ticket):
                 return
             ticket.load_sec = self._clock() - start
-        model = service.model
-        assert model is not None
         try:
-            ticket.memory_bytes = model.memory_of(ticket.job)
-            self._shelf.make_room(ticket.memory_bytes, keep=service)
-            run = model.begin(ticket.job)
+            run = self._shelf.begin(ticket)
         except Blocked:
             raise
         except Exception as exc:  # a backend may raise anything; one bad run must not disturb the others
             self._judge([ticket], exc)
-            if is_out_of_memory(exc) and self._shelf.others_active(ticket):
-                let_go(exc)
-                release_memory()
-                raise Blocked from None
             self._fail(ticket, describe(exc, ErrorCode.MODEL_INFERENCE_FAILED), trace(exc))
             return
         service.waiting.popleft()
@@ -244,28 +236,23 @@ class Engine:
     # Step
 
     def _step(self, service: Service, group: list[Ticket]) -> None:
-        model = service.model
-        assert model is not None
         start = self._clock()
         try:
-            model.step([ticket.run for ticket in group if ticket.run is not None])
+            service.loaded.step([ticket.run for ticket in group if ticket.run is not None])
         except Exception as exc:  # a backend may raise anything; _recover decides whom it concerns
             self._recover(service, group, exc)
+        else:
+            if not self._blocked:  # else what it would grow by is waited for
+                ease(service, self._shelf)
         service.step_sec = self._clock() - start
         service.spent_sec += service.step_sec
 
     def _recover(self, service: Service, group: list[Ticket], exc: Exception) -> None:
         """Repeat a failed step smaller, or find the run to blame and fail it."""
         self._judge(group, exc)
-        model = service.model
-        assert model is not None
         if is_out_of_memory(exc):
             let_go(exc)
-            release_memory()
-            if model.shrink():
-                return
-            if len(group) > 1:
-                service.at_once = len(group) // 2
+            if relieve(service, len(group), self._shelf):
                 return
         if len(group) == 1:
             self._fail(group[0], describe(exc, ErrorCode.MODEL_INFERENCE_FAILED), trace(exc))
@@ -301,13 +288,11 @@ class Engine:
         self._send(Progress(run=ticket.name, stage=stage, current_step=current, total_steps=total))
 
     def _collect(self, service: Service, group: list[Ticket]) -> None:
-        model = service.model
-        assert model is not None
         for ticket in group:
             if ticket.run is None or not ticket.run.done:
                 continue
             try:
-                finished = collect(model, ticket, self._clock() - ticket.begun_at)
+                finished = collect(service.loaded, ticket.run, ticket, self._clock() - ticket.begun_at)
             except Exception as exc:  # a backend may raise anything; finish has freed the run
                 self._judge([ticket], exc)
                 self._fail(ticket, describe(exc, ErrorCode.MODEL_INFERENCE_FAILED), trace(exc), discard=False)

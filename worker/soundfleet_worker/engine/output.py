@@ -16,14 +16,13 @@ from .wire import Finished, OutputFile
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..backends.contract import Model, Output
+    from ..backends.contract import Model, Output, Run
     from .service import Ticket
 
 
-def collect(model: Model, ticket: Ticket, infer_sec: float) -> Finished:
-    """Finish a run and write what it made; raises what the backend raises, or what ``write_output`` does."""
-    assert ticket.run is not None
-    output = model.finish(ticket.run)
+def collect(model: Model, run: Run, ticket: Ticket, infer_sec: float) -> Finished:
+    """Finish the ticket's run and write what it made; raises what the backend does, or what ``write_output`` does."""
+    output = model.finish(run)
     return Finished(
         run=ticket.name,
         outputs=write_output(output, ticket.job.scratch),

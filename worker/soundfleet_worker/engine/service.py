@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from soundfleet_schemas import Backend, BackendSpec, BackendStatus, ErrorCode
+from soundfleet_schemas import Backend, BackendSpec, BackendStatus, ErrorCode, error
 
 from ..backends.contract import BackendFactory, EngineJob, Model, Run
 from .faults import describe
+from .pressure import Pressure
 
 
 @dataclass(slots=True, eq=False)
@@ -44,8 +45,7 @@ class Service:
     model: Model | None = None
     waiting: deque[Ticket] = field(default_factory=deque)
     active: deque[Ticket] = field(default_factory=deque)
-    at_once: int | None = None
-    """How many runs one step takes, once memory ran out; None is all."""
+    pressure: Pressure = field(default_factory=Pressure)
     used_at: float = 0.0
     step_sec: float = float("inf")
     """Duration of the last step."""
@@ -60,6 +60,13 @@ class Service:
     def name(self) -> str:
         """``kind.backend``, as lanes and workers name it."""
         return f"{self.spec.kind}.{self.spec.backend}"
+
+    @property
+    def loaded(self) -> Model:
+        """The model, for callers that know it to be warm."""
+        if self.model is None:
+            raise error(ErrorCode.INTERNAL_ERROR, f"{self.name} has runs, but its model is not loaded")
+        return self.model
 
     @property
     def full(self) -> bool:
@@ -83,9 +90,10 @@ class Service:
     def turn(self) -> list[Ticket]:
         """Return the runs of the next step; when it cannot take all, the others are first in the next turn."""
         group = list(self.active)
-        if self.at_once is not None and self.at_once < len(group):
-            group = group[: self.at_once]
-            self.active.rotate(-self.at_once)
+        at_once = self.pressure.at_once
+        if at_once is not None and at_once < len(group):
+            group = group[:at_once]
+            self.active.rotate(-at_once)
         return group
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 from soundfleet_schemas import BackendStatus, ErrorCode, error
 
-from ..backends.contract import Model, Report
+from ..backends.contract import Model, Report, Run
 from .devices import MEGABYTE, release_memory
-from .faults import Poisoned, describe, is_out_of_memory, is_poison
+from .faults import Poisoned, describe, is_out_of_memory, is_poison, let_go
+from .pressure import Pressure
 from .service import Service, Ticket, survey
 
 
@@ -69,23 +70,50 @@ class Shelf:
         release_memory()
         return service.factory.load(self._device, report)
 
+    def begin(self, ticket: Ticket) -> Run:
+        """Put a run of a warm model on the device; raises Blocked, or what stands in the way."""
+        service = ticket.service
+        while True:
+            try:
+                ticket.memory_bytes = service.loaded.memory_of(ticket.job)
+                self.make_room(ticket.memory_bytes, keep=service)
+                return service.loaded.begin(ticket.job)
+            except Exception as exc:  # only to try once more with all the memory that can be had
+                if not is_out_of_memory(exc):
+                    raise
+                let_go(exc)
+                release_memory()
+                if self.evict_least_used(keep=service):
+                    continue
+                if self.others_active(ticket):
+                    raise Blocked from None
+                raise
+
     def make_room(self, need_bytes: int, keep: Service) -> None:
         """Evict idle models until ``need_bytes`` fit; raises Blocked, or OUT_OF_MEMORY when nothing else is active."""
         while self._used() + need_bytes > self._budget_bytes:
-            idle = [service for service in self._idle() if service is not keep]
-            if idle:
-                self.evict(min(idle, key=lambda service: service.used_at))
-            elif any(service.active for service in self._services.values()):
-                raise Blocked
-            elif keep.model is not None and keep.model.shrink():
+            if self.evict_least_used(keep):
                 continue
-            else:
-                need, budget = (n / MEGABYTE for n in (self._used() + need_bytes, self._budget_bytes))
-                raise error(
-                    ErrorCode.OUT_OF_MEMORY,
-                    f"{keep.name} needs {need:,.0f} MB for this run, the budget is {budget:,.0f} MB",
-                    "Use a shorter input or a smaller model, or raise SOUNDFLEET_MEMORY_MB.",
-                )
+            if any(service.active for service in self._services.values()):
+                raise Blocked
+            if keep.model is not None and keep.model.shrink():
+                continue
+            need, budget = (n / MEGABYTE for n in (self._used() + need_bytes, self._budget_bytes))
+            raise error(
+                ErrorCode.OUT_OF_MEMORY,
+                f"{keep.name} needs {need:,.0f} MB for this run, the budget is {budget:,.0f} MB",
+                "Use a shorter input or a smaller model, or raise SOUNDFLEET_MEMORY_MB.",
+            )
+
+    def grow(self, service: Service) -> bool:
+        """Let a warm model make larger launches again; False when they are as large as at first, or as may be."""
+        model = service.loaded
+        if not model.grow():
+            return False
+        if self._used() > self._budget_bytes:
+            model.shrink()
+            return False
+        return True
 
     def look_again(self) -> None:
         """Notice backends whose files have come since: somebody pulled a model."""
@@ -94,11 +122,19 @@ class Shelf:
                 found = survey(service.factory)
                 self.mark(service, found.status, found.message)
 
+    def evict_least_used(self, keep: Service) -> bool:
+        """Free the idle model that was used longest ago, never the kept one; False when there is none."""
+        idle = [service for service in self._idle() if service is not keep]
+        if idle:
+            self.evict(min(idle, key=lambda service: service.used_at))
+        return bool(idle)
+
     def evict(self, service: Service) -> None:
         """Free the model of a service that has no active runs."""
         model, service.model = service.model, None
         if model is None:
             return
+        service.pressure = Pressure()
         try:
             model.close()
         except Exception as exc:  # a backend may raise anything; the model goes either way

@@ -8,6 +8,7 @@ so ``.th`` is read from ``model_dir`` only, which the operator answers for.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,22 @@ def _in_folder(name: str, folder: Path, advice: str) -> Found | Missing:
     return Found(folder, pickled=True)
 
 
-def _pickle_of(folder: Path, signature: str) -> bool:
-    return (folder / f"{signature}.th").is_file() or any(folder.glob(f"{signature}-*.th"))
+def _pickle_of(folder: Path, signature: str) -> Path | None:
+    plain = folder / f"{signature}.th"
+    return plain if plain.is_file() else next(iter(sorted(folder.glob(f"{signature}-*.th"))), None)
+
+
+def weights_of(name: str, found: Found) -> tuple[str, ...]:
+    """Say which weights a folder holds: ``signature-checksum`` per file, the first 8 digits of its SHA-256.
+
+    The catalogue's ``model_version`` is the same whatever lies in ``model_dir``: this tells two sets of files apart.
+    """
+    named = []
+    for signature in signatures_of(found.folder / f"{name}.yaml") or [name]:
+        pickled = _pickle_of(found.folder, signature) if found.pickled else None
+        with (pickled or found.folder / f"{signature}.safetensors").open("rb") as file:
+            named.append(f"{signature}-{hashlib.file_digest(file, 'sha256').hexdigest()[:8]}")
+    return tuple(named)
 
 
 def signatures_of(path: Path) -> list[str] | None:

@@ -10,7 +10,7 @@ from soundfleet_schemas import BackendSpec, ErrorCode, SoundfleetError, error
 
 from ..backends.contract import ModelSource
 from ..weights import load_bag
-from .files import HUB, Found, Missing, find, signatures_of
+from .files import HUB, Found, Missing, find, signatures_of, weights_of
 
 if TYPE_CHECKING:
     from demucs.apply import BagOfModels
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 CLASSES = ("demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs", "demucs.demucs.Demucs")
 
 
-def load(spec: BackendSpec, source: ModelSource) -> BagOfModels:
-    """Return a model as a bag (a single one as a bag of one), on the CPU, in eval mode.
+def load(spec: BackendSpec, source: ModelSource) -> tuple[BagOfModels, tuple[str, ...]]:
+    """Return a model as a bag (a single one as a bag of one), on the CPU, in eval mode, and what its weights are.
 
     Raises BACKEND_NOT_READY when its files are not here, MODEL_LOAD_FAILED when they are not what they must be.
     """
@@ -27,13 +27,13 @@ def load(spec: BackendSpec, source: ModelSource) -> BagOfModels:
     if isinstance(found, Missing):
         raise error(ErrorCode.BACKEND_NOT_READY, f"{spec.backend}: {found.reason}")
     try:
-        bag = _read(spec.backend, found)
+        bag, weights = _read(spec.backend, found), weights_of(spec.backend, found)
     except (SoundfleetError, MemoryError):
         raise
     except (Exception, SystemExit) as exc:  # unpickling and building may raise anything; Demucs' fatal() exits
         raise _unusable(spec, found.folder, f"{type(exc).__name__}: {exc}") from exc
     _check(bag, spec, found.folder)
-    return bag
+    return bag, weights
 
 
 def _read(name: str, found: Found) -> BagOfModels:
