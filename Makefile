@@ -38,7 +38,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # The peers ask for other versions than constraints.txt has, so they get a place of their own.
 $(VENV)/bench/.installed: pyproject.toml
 	@test -x $(VENV)/bench/bin/python || $(PYTHON) -m venv $(VENV)/bench
-	$(VENV)/bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[worker,local,bench]'
+	$(VENV)/bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[local,bench]'
 	@touch $@
 
 clean:           ## remove the virtual environment and what the demo wrote
