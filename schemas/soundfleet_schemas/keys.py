@@ -26,6 +26,7 @@ LIFETIMES: dict[str, tuple[str, str]] = {
     "expiries": ("zset", "permanent: a member per waiting job that has an expires_at"),
     "turns": ("string", "permanent: counts claims in which an aged job could have gone first"),
     "pace": ("hash", "ten minutes after the last completion: completions by the minute"),
+    "waiters": ("set", "retention of failed jobs: jobs that wait for this one's output"),
     "dead": ("stream", "permanent: capped"),
     "jobs": ("zset", "permanent: a member per known job, swept by retention"),
     "lanes": ("set", "permanent: the lanes that were ever used"),
@@ -93,6 +94,9 @@ class Keys:
     def channel(self, job_id: str) -> str:
         """Pub/sub channel; not a key."""
         return f"{self.prefix}progress:{job_id}"
+
+    def waiters(self, job_id: str) -> str:
+        return f"{self.prefix}waiters:{job_id}"
 
     def control(self, worker_id: str) -> str:
         """Pub/sub channel on which a worker hears of cancellations (the payload is a job id); not a key."""

@@ -29,6 +29,8 @@ class Fail(NamedTuple):
 
 Verdict: TypeAlias = Retry | Wait | Fail
 
+_LOOK_AGAIN_SEC = 60.0
+"""The end of the job that is waited for ends the wait; this is for a wake-up that was lost."""
 _MOST_DOUBLINGS = 64
 """Any cap is reached by then, and a float still holds the product."""
 
@@ -48,18 +50,13 @@ def verdict(
     output of an unfinished job waits for that one, up to ``max_source_wait_sec``.
     """
     if error.code is ErrorCode.SOURCE_JOB_PENDING:
-        return Wait(_pause_sec(waited_sec)) if waited_sec < limits.max_source_wait_sec else Fail("waited")
+        return Wait(_LOOK_AGAIN_SEC) if waited_sec < limits.max_source_wait_sec else Fail("waited")
     if not error.retryable:
         return Fail("permanent")
     if attempt >= limits.max_attempts:
         return Fail("attempts")
     ceiling = min(limits.retry_cap_sec, limits.retry_base_sec * 2.0 ** min(attempt - 1, _MOST_DOUBLINGS))
     return Retry(ceiling * (random.random() if jitter is None else jitter))
-
-
-def _pause_sec(waited_sec: float) -> float:
-    """A tenth of the time waited so far: a short job is noticed soon, a long one asks seldom."""
-    return min(max(0.25, waited_sec / 10), 15.0)
 
 
 def run_limit_sec(audio_sec: float, requested_sec: float | None, limits: Limits = DEFAULT_LIMITS) -> float:

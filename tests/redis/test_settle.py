@@ -166,11 +166,25 @@ def test_sweeping_takes_expired_records_out_of_the_indexes(queue: Queue) -> None
     assert queue.members(queue.keys.jobs()) == [kept]
 
 
-def test_an_uncharged_failure_costs_no_attempt(queue: Queue) -> None:
-    """A job that waits for its source has not failed."""
-    queue.submit()
-    waits = verbs.Failure(crash(), 0.0, charged=False)
-    queue.do(verbs.settle_failed(queue.keys, queue.take(), waits, queue.limits))
-    queue.do(verbs.promote(queue.keys))
+def test_a_job_that_waits_for_another_goes_on_when_that_one_ends(queue: Queue) -> None:
+    """Uncharged, for it has not failed; at once, however long the delay."""
+    source, job = queue.submit(use_cache=False), queue.submit(use_cache=False)
+    first, second = (claim.token for claim in queue.claim("alice", 2))
+    waits = verbs.Failure(crash(), 3600.0, waits_for=source)
+    queue.do(verbs.settle_failed(queue.keys, second, waits, queue.limits))
+    assert queue.do(verbs.promote(queue.keys)) == 0
+    queue.complete(first)
+    assert queue.do(verbs.promote(queue.keys)) == 1
     (claim,) = queue.claim("bob")
-    assert (claim.token.attempt, claim.tries) == (2, 1)
+    assert (claim.token.job_id, claim.token.attempt, claim.tries) == (job, 2, 1)
+    assert queue.client.exists(queue.keys.waiters(source)) == 0
+
+
+def test_a_job_does_not_wait_for_one_that_has_ended_meanwhile(queue: Queue) -> None:
+    """Between the worker's look and its settlement; or that was forgotten."""
+    source, _job = queue.submit(use_cache=False), queue.submit(use_cache=False)
+    first, second = (claim.token for claim in queue.claim("alice", 2))
+    queue.complete(first)
+    waits = verbs.Failure(crash(), 3600.0, waits_for=source)
+    queue.do(verbs.settle_failed(queue.keys, second, waits, queue.limits))
+    assert queue.do(verbs.promote(queue.keys)) == 1

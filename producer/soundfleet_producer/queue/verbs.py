@@ -89,8 +89,8 @@ class Failure(NamedTuple):
     retry_after_sec: float | None
     reason: str = ""
     detail: str = ""
-    charged: bool = True
-    """Whether the attempt counts against ``max_attempts``."""
+    waits_for: str | None = None
+    """The unfinished job whose output is the source: the retry comes when it ends, and no attempt is charged."""
 
 
 def room(keys: Keys) -> list[str]:
@@ -112,6 +112,7 @@ def room(keys: Keys) -> list[str]:
         keys.expiries,
         keys.turns,
         keys.pace,
+        keys.waiters(empty),
     ]
 
 
@@ -246,7 +247,7 @@ def settle_failed(keys: Keys, token: Token, failure: Failure, limits: Limits) ->
         failure.reason,
         failure.detail,
         limits.retain_failed_sec,
-        int(failure.charged),
+        failure.waits_for or "",
     ]
     return Exchange(script("settle_failed"), room(keys), args, _reply)
 

@@ -18,6 +18,7 @@ from soundfleet_schemas import (
     ErrorCode,
     ErrorInfo,
     Fail,
+    JobSource,
     Limits,
     Retry,
     SeparationRequest,
@@ -25,6 +26,7 @@ from soundfleet_schemas import (
     Verdict,
     Wait,
     error,
+    parse_source,
     verdict,
 )
 
@@ -68,7 +70,7 @@ def _exchange(run: Run, outcome: Outcome, tools: Tools) -> Exchange[Reply]:
         case Completed(result, track_id):
             return settle_completed(keys, run.token, result, track_id, limits)
         case Failed(info, detail):
-            failure = _failure(info, judge(run, info, limits), detail[-DETAIL_CHARS:])
+            failure = _failure(run, info, judge(run, info, limits), detail[-DETAIL_CHARS:])
             return settle_failed(keys, run.token, failure, limits)
         case Stop.cancelled:
             return settle_cancelled(keys, run.token, cancellation(run), limits)
@@ -82,14 +84,21 @@ def judge(run: Run, info: ErrorInfo, limits: Limits) -> Verdict:
     return verdict(info, run.claim.tries, limits, waited_sec=waited_sec)
 
 
-def _failure(info: ErrorInfo, judgement: Verdict, detail: str) -> Failure:
+def _failure(run: Run, info: ErrorInfo, judgement: Verdict, detail: str) -> Failure:
     match judgement:
         case Retry(after_sec):
             return Failure(info, after_sec, detail=detail)
         case Wait(after_sec):
-            return Failure(info, after_sec, detail=detail, charged=False)
+            return Failure(info, after_sec, detail=detail, waits_for=_source_job(run))
         case Fail(reason):
             return Failure(info, None, reason, detail)
+
+
+def _source_job(run: Run) -> str | None:
+    """The job whose output the run asks for."""
+    given = run.request.source if isinstance(run.request, SeparationRequest) else None
+    source = parse_source(given) if isinstance(given, str) else given
+    return source.job_id if isinstance(source, JobSource) else None
 
 
 def cancellation(run: Run) -> ErrorInfo:

@@ -1,11 +1,12 @@
 -- Shared by every verb: names for the keys, the clock, and the few moves that all verbs are made of.
 -- KEYS   prefixes (an id is appended): 1 job  2 events  3 channel  4 lane  5 bell  6 cache  7 control
 --        whole keys:   8 jobs  9 leases  10 delayed  11 dead  12 lanes  13 expiries  14 turns  15 pace
+--        another prefix:  16 waiters
 -- All of them carry the namespace's hash tag, so that they lie in one slot of a Cluster.
 
 local JOB, EVENTS, CHANNEL, LANE, BELL, CACHE, CONTROL = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local JOBS, LEASES, DELAYED, DEAD, LANES = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local EXPIRIES, TURNS, PACE = KEYS[13], KEYS[14], KEYS[15]
+local EXPIRIES, TURNS, PACE, WAITERS = KEYS[13], KEYS[14], KEYS[15], KEYS[16]
 
 local GROUP = 'workers'
 local EVENTS_KEPT = 1000   -- per job, about: six attempts that report every 5 seconds for 10 minutes
@@ -55,6 +56,14 @@ local function bury(id, reason, error, attempts, crashes, detail)
     'attempts', attempts, 'crashes', crashes, 'at_ms', NOW, 'detail', detail)
 end
 
+-- Let the jobs that wait for this one look again at once.
+local function wake_waiters(id)
+  for _, waiter in ipairs(redis.call('SMEMBERS', WAITERS .. id)) do
+    redis.call('ZADD', DELAYED, 'XX', NOW, waiter)
+  end
+  redis.call('DEL', WAITERS .. id)
+end
+
 -- Bring a job to a final state: index, times, retention. `pairs` are further fields to write.
 local function finish(id, from, to, created_at, retain_sec, ...)
   move(id, from, to, created_at)
@@ -62,6 +71,7 @@ local function finish(id, from, to, created_at, retain_sec, ...)
   redis.call('HDEL', JOB .. id, 'retry_at', 'entry')
   redis.call('HSET', JOB .. id, 'state', to, 'finished_at', NOW, 'updated_at', NOW, ...)
   redis.call('EXPIRE', JOB .. id, retain_sec)
+  wake_waiters(id)
 end
 
 -- Events outlive their job's last change by the job's own retention.
