@@ -19,6 +19,7 @@ from soundfleet_schemas import BackendStatus, ErrorCode, ErrorInfo, Stage, error
 
 from ..backends.contract import BackendFactory, EngineJob
 from .faults import Poisoned, describe, is_out_of_memory, is_poison, let_go, trace
+from .lobby import Lobby
 from .output import collect
 from .pressure import ease, relieve
 from .service import Service, Ticket, survey
@@ -48,10 +49,7 @@ class Engine:
         self._services = {name: survey(factory) for name, factory in factories.items()}
         self._shelf = Shelf(self._services, device, budget_bytes, clock, self.announce)
         self._tickets: dict[str, Ticket] = {}
-        self._lobby: deque[Service] = deque()
-        """Services with waiting runs, the next to be served first."""
-        self._blocked = False
-        """Whether the first of the lobby waits for memory; nothing changes that but a run that leaves."""
+        self._lobby = Lobby()
         self._turns: deque[Service] = deque()
         """Services with active runs; of those that had the least time, the first is next."""
         self._send = send
@@ -82,7 +80,7 @@ class Engine:
 
     def tick(self) -> bool:
         """Move on by one step; returns whether there is more to do without a new message."""
-        self._admit()
+        self._lobby.admit(self._begin)
         if self._turns:
             service = min(self._turns, key=lambda active: active.spent_sec)
             self._turns.remove(service)
@@ -125,9 +123,7 @@ class Engine:
             scratch=Path(start.scratch),
         )
         ticket = self._tickets[start.run] = Ticket(start.run, job, service)
-        service.waiting.append(ticket)
-        if len(service.waiting) == 1:
-            self._lobby.append(service)
+        self._lobby.add(ticket)
 
     def _cancel(self, name: str) -> None:
         ticket = self._tickets.get(name)
@@ -140,13 +136,11 @@ class Engine:
     def _leave(self, ticket: Ticket, *, discard: bool) -> None:
         """Forget a ticket; ``discard`` unless its run was already freed by ``finish``."""
         del self._tickets[ticket.name]
-        self._blocked = False
+        self._lobby.unblock()
         service = ticket.service
         run, ticket.run = ticket.run, None
         if run is None:
-            service.waiting.remove(ticket)
-            if not service.waiting:
-                self._lobby.remove(service)
+            self._lobby.remove(ticket)
             return
         service.active.remove(ticket)
         service.used_at = self._clock()
@@ -166,40 +160,25 @@ class Engine:
 
     # Admit
 
-    def _admit(self) -> None:
-        skipped: list[Service] = []
-        while self._lobby and not self._blocked:
-            service = self._lobby[0]
-            if service.full:
-                skipped.append(self._lobby.popleft())
-                continue
-            try:
-                self._begin(service.waiting[0])
-            except Blocked:  # nothing overtakes a run that waits for memory, or it would wait for ever
-                self._blocked = True
-                break
-            if self._lobby and self._lobby[0] is service:
-                self._lobby.rotate(-1)
-        self._lobby.extendleft(reversed(skipped))
+    def _begin(self, ticket: Ticket, beside_bytes: int | None) -> None:
+        """Move the ticket from waiting to active, or fail it; raises Blocked while others hold the memory.
 
-    def _begin(self, ticket: Ticket) -> None:
-        """Move the ticket from waiting to active, or fail it; raises Blocked while others hold the memory."""
+        ``beside_bytes`` is what a blocked run needs that this one would pass.
+        """
         service, start = ticket.service, self._clock()
         if service.model is None:
-            if not self._load(ticket):
+            if not self._load(ticket, beside_bytes):
                 return
             ticket.load_sec = self._clock() - start
         try:
-            run = self._shelf.begin(ticket)
+            run = self._shelf.begin(ticket, beside_bytes)
         except Blocked:
             raise
         except Exception as exc:  # a backend may raise anything; one bad run must not disturb the others
             self._judge([ticket], exc)
             self._fail(ticket, describe(exc, ErrorCode.MODEL_INFERENCE_FAILED), trace(exc))
             return
-        service.waiting.popleft()
-        if not service.waiting:
-            self._lobby.remove(service)
+        self._lobby.remove(ticket)
         if not service.active:
             least = min((other.spent_sec for other in self._turns), default=0.0)
             service.spent_sec = max(service.spent_sec, least)  # time not used is not saved up
@@ -209,18 +188,21 @@ class Engine:
         if service.step_sec > SLOW_STEP_SEC:
             self._progress(ticket, Stage.infer)
 
-    def _load(self, ticket: Ticket) -> bool:
+    def _load(self, ticket: Ticket, beside_bytes: int | None) -> bool:
         """Load the ticket's model; when it cannot be, fail every run that waits for it."""
         service = ticket.service
+        told: set[str] = set()
 
         def report(status: BackendStatus, percent: int | None = None) -> None:
+            for waiting in service.waiting:
+                if waiting.name not in told:
+                    told.add(waiting.name)
+                    self._progress(waiting, Stage.load)
             self._shelf.mark(service, status, percent=percent)
             self._flush()
 
-        for waiting in service.waiting:
-            self._progress(waiting, Stage.load)
         try:
-            self._shelf.load(service, report)
+            self._shelf.load(service, report, beside_bytes)
         except Blocked:
             raise
         except (Exception, SystemExit) as exc:  # loaders may raise anything; some libraries exit
@@ -242,7 +224,7 @@ class Engine:
         except Exception as exc:  # a backend may raise anything; _recover decides whom it concerns
             self._recover(service, group, exc)
         else:
-            if not self._blocked:  # else what it would grow by is waited for
+            if not self._lobby.blocked:  # else what it would grow by is waited for
                 ease(service, self._shelf)
         service.step_sec = self._clock() - start
         service.spent_sec += service.step_sec

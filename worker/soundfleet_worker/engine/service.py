@@ -25,6 +25,8 @@ class Ticket:
     load_sec: float = 0.0
     """Seconds that this run waited for the model to load; 0 when it was warm."""
     begun_at: float = 0.0
+    passed: bool = False
+    """Whether it began before one that had come earlier and waits for memory."""
     reported_at: float = 0.0
     reported_step: int = -1
 

@@ -14,7 +14,14 @@ from .service import Service, Ticket, survey
 
 
 class Blocked(Exception):
-    """There is no room now, but there will be when an active run ends."""
+    """There is no room now, but there will be when an active run ends.
+
+    ``need_bytes`` is what the run and its model need together, None while that is not known.
+    """
+
+    def __init__(self, need_bytes: int | None = None) -> None:
+        super().__init__(need_bytes)
+        self.need_bytes = need_bytes
 
 
 class Shelf:
@@ -43,13 +50,13 @@ class Shelf:
         if before != (status, message, percent):
             self._changed()
 
-    def load(self, service: Service, report: Report) -> None:
+    def load(self, service: Service, report: Report, beside_bytes: int | None = None) -> None:
         """Load a service's model; raises Blocked, or what stands in the way, and the status then says so."""
         found = survey(service.factory)
         if found.status is not BackendStatus.Ready:
             self.mark(service, found.status, found.message)
             raise error(ErrorCode.BACKEND_NOT_READY, f"{service.name}: {found.message or found.status}")
-        self.make_room(service.spec.memory_mb * MEGABYTE, keep=service)
+        self.make_room(service.spec.memory_mb * MEGABYTE, keep=service, beside_bytes=beside_bytes)
         report(BackendStatus.Loading, None)
         try:
             service.model = self._load(service, report)
@@ -70,13 +77,13 @@ class Shelf:
         release_memory()
         return service.factory.load(self._device, report)
 
-    def begin(self, ticket: Ticket) -> Run:
+    def begin(self, ticket: Ticket, beside_bytes: int | None = None) -> Run:
         """Put a run of a warm model on the device; raises Blocked, or what stands in the way."""
         service = ticket.service
         while True:
             try:
                 ticket.memory_bytes = service.loaded.memory_of(ticket.job)
-                self.make_room(ticket.memory_bytes, keep=service)
+                self.make_room(ticket.memory_bytes, keep=service, beside_bytes=beside_bytes)
                 return service.loaded.begin(ticket.job)
             except Exception as exc:  # only to try once more with all the memory that can be had
                 if not is_out_of_memory(exc):
@@ -89,13 +96,22 @@ class Shelf:
                     raise Blocked from None
                 raise
 
-    def make_room(self, need_bytes: int, keep: Service) -> None:
-        """Evict idle models until ``need_bytes`` fit; raises Blocked, or OUT_OF_MEMORY when nothing else is active."""
+    def make_room(self, need_bytes: int, keep: Service, beside_bytes: int | None = None) -> None:
+        """Evict idle models until ``need_bytes`` fit; raises Blocked, or OUT_OF_MEMORY when nothing else is active.
+
+        With ``beside_bytes`` a blocked run that needs so much is passed: it must never have to wait for this one.
+        """
+        if beside_bytes is not None:
+            if not self._fits_beside(keep, need_bytes, beside_bytes):
+                raise Blocked
+            return
         while self._used() + need_bytes > self._budget_bytes:
+            idle_bytes = sum(service.memory_bytes for service in self._idle() if service is not keep)
+            active = any(service.active for service in self._services.values())
+            if active and self._used() - idle_bytes + need_bytes > self._budget_bytes:  # eviction would not be enough
+                raise Blocked(need_bytes + keep.model.memory_bytes if keep.model is not None else None)
             if self.evict_least_used(keep):
                 continue
-            if any(service.active for service in self._services.values()):
-                raise Blocked
             if keep.model is not None and keep.model.shrink():
                 continue
             need, budget = (n / MEGABYTE for n in (self._used() + need_bytes, self._budget_bytes))
@@ -104,6 +120,13 @@ class Shelf:
                 f"{keep.name} needs {need:,.0f} MB for this run, the budget is {budget:,.0f} MB",
                 "Use a shorter input or a smaller model, or raise SOUNDFLEET_MEMORY_MB.",
             )
+
+    def _fits_beside(self, service: Service, more_bytes: int, need_bytes: int) -> bool:
+        """Whether ``more_bytes`` fit now, and also with all that passed a blocked run beside what that one needs."""
+        passed = [ticket for other in self._services.values() for ticket in other.active if ticket.passed]
+        models = [other.model for other in {service, *(ticket.service for ticket in passed)} if other.model is not None]
+        held = sum(ticket.memory_bytes for ticket in passed) + sum(model.memory_bytes for model in models)
+        return more_bytes + max(self._used(), held + need_bytes) <= self._budget_bytes
 
     def grow(self, service: Service) -> bool:
         """Let a warm model make larger launches again; False when they are as large as at first, or as may be."""

@@ -88,7 +88,8 @@ def _pickle_of(folder: Path, signature: str) -> Path | None:
 def weights_of(name: str, found: Found) -> tuple[str, ...]:
     """Say which weights a folder holds: ``signature-checksum`` per file, the first 8 digits of its SHA-256.
 
-    The catalogue's ``model_version`` is the same whatever lies in ``model_dir``: this tells two sets of files apart.
+    The catalogue's ``model_version``, and with it the fingerprint of a request, is the same whatever lies in
+    ``model_dir``: this tells two sets of files apart, in the result.
     """
     named = []
     for signature in signatures_of(found.folder / f"{name}.yaml") or [name]:
