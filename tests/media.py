@@ -155,6 +155,24 @@ def _id3_frame(name: bytes, body: bytes) -> bytes:
     return name + struct.pack(">IH", len(body), 0) + body
 
 
+def ape_tag(value_bytes: int, seed: int = 0) -> bytes:
+    """An APEv2 tag with header and footer around a cover of noise."""
+    cover = np.random.default_rng(seed).integers(0, 256, value_bytes, dtype=np.uint8).tobytes()
+    value = b"cover.jpg\0" + cover
+    item = struct.pack("<II", len(value), 2) + b"Cover Art (Front)\0" + value
+    ends = [b"APETAGEX" + struct.pack("<IIII", 2_000, len(item) + 32, 1, f) + bytes(8) for f in (0xA000_0000, 1 << 31)]
+    return ends[0] + item + ends[1]
+
+
+def lyrics3_tag(text_bytes: int) -> bytes:
+    """A Lyrics3v2 tag: fields, their size in six digits, and its name at the end."""
+    body = b"LYRICSBEGIN" + b"LYR" + b"%05d" % text_bytes + b"la " * (text_bytes // 3) + b"x" * (text_bytes % 3)
+    return body + b"%06d" % len(body) + b"LYRICS200"
+
+
+ID3V1_TAG = b"TAG" + b"Song".ljust(125, b"\0")
+
+
 def truncate(path: Path, share: float) -> Path:
     """Cut a file to ``share`` of its bytes."""
     data = path.read_bytes()

@@ -157,19 +157,6 @@ def test_no_damage_gives_anything_but_audio_or_a_typed_error(tmp_path: Path) -> 
     assert {"decoded", ErrorCode.AUDIO_CORRUPT} <= outcomes
 
 
-def test_an_mp3_states_its_length_by_a_xing_header_alone(tmp_path: Path) -> None:
-    """Behind tags of any number, and not by the letters of a title."""
-    original = media.music(0.5)
-    with_header = media.with_cover(media.with_cover(media.make(tmp_path, "mp3", original)))
-    without = media.with_cover(media.make(tmp_path, "mp3bare", original))
-    without.write_bytes(without.read_bytes().replace(b"Song", b"Xing"))
-    answers = []
-    for path in (with_header, without, media.text_file(tmp_path / "text")):
-        with path.open("rb") as file:
-            answers.append(headers.mp3_states_length(file.fileno()))
-    assert answers == [True, False, False]
-
-
 @pytest.mark.parametrize(
     ("claimed", "stated"), [(None, 1.0), (64_000, 4.0), (0, None), (0xFFFF_FFFF, None), (0x7FFF_FFFF, None)]
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tests import media
 
-from soundfleet_worker.audio.levels import SILENCE_DBFS, Meter, si_sdr, snr_db
+from soundfleet_worker.audio.levels import SILENCE_DBFS, Meter, exceeds_full_scale, si_sdr, snr_db
 
 
 def measured(audio: media.Signal, chunk: int) -> Meter:
@@ -72,3 +73,15 @@ def test_arrays_of_different_shapes_are_a_mistake(measure: object) -> None:
     assert callable(measure)
     with pytest.raises(ValueError, match=r"\(2, 100\) and \(1, 100\)"):
         measure(np.zeros((2, 100), np.float32), np.zeros((1, 100), np.float32))
+
+
+@pytest.mark.parametrize("place", [0, 65_535, 65_536, 99_999])
+def test_one_sample_beyond_full_scale_is_found(tmp_path: Path, place: int) -> None:
+    """In either direction, in any chunk of a memory-mapped file; full scale itself is none."""
+    audio = np.zeros((2, 100_000), dtype=np.float32)
+    audio[0, place] = 1.0
+    audio[1, place] = -1.0
+    assert not exceeds_full_scale(audio)
+    audio[1, place] = np.nextafter(np.float32(-1.0), np.float32(-2.0))
+    np.save(tmp_path / "audio.npy", audio)
+    assert exceeds_full_scale(np.load(tmp_path / "audio.npy", mmap_mode="r"))

@@ -122,6 +122,19 @@ def test_eleven_minutes_are_too_long_by_the_header_alone(tmp_path: Path) -> None
     assert "600" in str(error)
 
 
+@pytest.mark.parametrize(("rate", "accepted"), [(20, False), (3_999, False), (4_000, True), (8_000, True)])
+def test_a_sample_rate_that_nobody_uses_is_refused(tmp_path: Path, rate: int, accepted: bool) -> None:
+    """A few kB at 20 Hz would become ten minutes of audio."""
+    path = tmp_path / "slow.wav"
+    path.write_bytes(media.wav_bytes(bytes([128]) * 12_000, rate, 1, 8))
+    if accepted:
+        assert probe(path, DEFAULT_LIMITS).sample_rate == rate
+        return
+    error = refusal(path)
+    assert error.code is ErrorCode.UNSUPPORTED_FORMAT
+    assert f"{rate} samples a second" in str(error)
+
+
 @pytest.mark.parametrize("kind", ["m4a", "alac", "ogg", "opus"])
 def test_a_header_that_was_cut_off_is_corrupt_and_not_unsupported(tmp_path: Path, kind: str) -> None:
     """The first bytes say what it was meant to be."""

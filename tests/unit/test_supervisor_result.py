@@ -20,7 +20,7 @@ from soundfleet_schemas import (
 )
 from soundfleet_worker.engine.wire import Finished, OutputFile
 from soundfleet_worker.supervisor import clock
-from soundfleet_worker.supervisor.deliver import encode_file, plan_of
+from soundfleet_worker.supervisor.deliver import as_float, encode_file, first_over, may_be_float, plan_of
 from soundfleet_worker.supervisor.meter import CpuMeter
 from soundfleet_worker.supervisor.prepare import Work
 from soundfleet_worker.supervisor.result import Bill, Delivered, result_of
@@ -72,6 +72,7 @@ def test_stems_are_described_by_name_and_clipping_is_said(run: Run, tmp_path: Pa
     assert result.file_size == sum(stem.size for stem in result.stems.values())
     assert result.warnings[0] == "the model says"
     assert result.warnings[1].startswith("bass: 16000 samples exceed full scale")
+    assert "normalize" in result.warnings[1]
     metrics = result.processing_metrics
     assert metrics is not None
     assert (metrics.input_file_size, metrics.memory_usage, metrics.model_load_time) == (123, 70, 1)
@@ -85,6 +86,39 @@ def test_a_float_file_clips_nothing(tmp_path: Path) -> None:
     options = StemSeparationOptions(model="htdemucs_mini", bit_depth=BitDepth.float32)
     done = _delivered(tmp_path, "vocals", 1.5, options)
     assert (done.clipped, done.file.format, done.file.peak_dbfs) == (0, OutputFormat.wav, pytest.approx(3.52, abs=0.01))
+
+
+def test_the_sample_format_is_ours_to_choose_when_nobody_named_one() -> None:
+    """Of wav only: flac holds no float, and an integer that was asked for is delivered."""
+    separation = {"model": "htdemucs_mini"}
+    chosen = [
+        may_be_float(SeparationRequest(source="x", options=StemSeparationOptions(**separation, **fields)))
+        for fields in (
+            {},
+            {"bit_depth": BitDepth.int16},
+            {"bit_depth": BitDepth.int24},
+            {"bit_depth": BitDepth.float32},
+            {"output_format": OutputFormat.flac},
+            {"output_format": OutputFormat.mp3},
+        )
+    ]
+    assert chosen == [True, False, False, False, False, False]
+    assert may_be_float(GenerationRequest(prompt="p", duration_sec=5, backend="sketch", seed=1))
+
+
+def test_one_stem_beyond_full_scale_makes_every_file_float(tmp_path: Path) -> None:
+    """The arrays are measured before anything is encoded, and the result says which one it was."""
+    outputs = []
+    for name, peak in (("drums", 1.0), ("bass", 1.01), ("vocals", 0.1)):
+        np.save(tmp_path / f"{name}.npy", np.full((2, 8_000), -peak, dtype=np.float32))
+        outputs.append(OutputFile(name=name, path=str(tmp_path / f"{name}.npy")))
+    assert first_over(outputs) == "bass"
+    assert first_over([outputs[0], outputs[2]]) is None
+    told = as_float(MADE, "bass")
+    assert told.parameters == {"shifts": 0, "bit_depth": "float"}
+    assert told.warnings[0] == "the model says"
+    assert told.warnings[1].startswith("bass goes beyond full scale")
+    assert MADE.parameters == {"shifts": 0}, "messages are not changed in place"
 
 
 def test_a_track_has_the_fingerprint_as_its_id(run: Run, tmp_path: Path) -> None:

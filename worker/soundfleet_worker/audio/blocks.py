@@ -49,6 +49,8 @@ class Blocks:
         self._lost_sec = 0.0
         self._refused_sec = 0.0
         """Of packets refused, and of frames not found, since the last good frame."""
+        self._frame_bytes = 0
+        """Of the mp3 frame whose header was read last."""
         self._next_sec: float | None = None
         """Where the next frame should begin, on the stream's clock."""
 
@@ -94,7 +96,13 @@ class Blocks:
             except av.error.FFmpegError:  # invalid, unknown or unfinished: whatever the decoder did not like
                 self._refused_sec += _seconds(packet)
             if source.gapless:
-                self._refused_sec += _swallowed_frames(packet) * _seconds(packet)
+                self._refused_sec += self._swallowed_frames(packet) * _seconds(packet)
+
+    def _swallowed_frames(self, packet: av.Packet[AudioStream]) -> int:
+        """Count what an mp3's packet holds beyond one frame: FFmpeg hands on what it finds no header in."""
+        if frame := frame_at(bytes(packet)[:4]):
+            self._frame_bytes = frame.size
+        return max(0, round(packet.size / self._frame_bytes) - 1) if self._frame_bytes else 0
 
     def _account(self, frame: AudioFrame) -> int:
         """Check a frame's shape, add what was lost before it, and return the samples of silence to put there."""
@@ -149,8 +157,7 @@ class Blocks:
         if stated is not None and missing > (forgiven if gapless else PADDING_SEC):
             raise error(
                 ErrorCode.AUDIO_CORRUPT,
-                f"the file is cut off or has holes: its header states {stated:.2f} s, and {self.seconds:.2f} s could be "
-                "decoded",
+                f"the file is cut off or has holes: it states {stated:.2f} s, and {self.seconds:.2f} s were found",
             )
         self._lose(missing if gapless else self._refused_sec)
         if self._lost_sec > forgiven:
@@ -170,12 +177,6 @@ class Blocks:
 
 def _seconds(packet: av.Packet[AudioStream]) -> float:
     return float((packet.duration or 0) * packet.time_base) if packet.time_base else 0.0
-
-
-def _swallowed_frames(packet: av.Packet[AudioStream]) -> int:
-    """Count what an mp3's packet holds beyond its one frame: FFmpeg hands on what it finds no header in."""
-    frame = frame_at(bytes(packet)[:4]) if packet.size else None
-    return max(0, round(packet.size / frame.size) - 1) if frame else 0
 
 
 def _to_float(frame: AudioFrame) -> Samples:

@@ -40,6 +40,12 @@ class Meter:
         return _decibels(self._energy / self._values if self._values else 0.0)
 
 
+def exceeds_full_scale(audio: NDArray[np.float32]) -> bool:
+    """Say whether a sample of (channels, n), which may be memory-mapped, is beyond 1.0; stops at the first."""
+    starts = range(0, audio.shape[-1], _CHUNK)
+    return any(bool((np.abs(audio[..., start : start + _CHUNK]) > 1.0).any()) for start in starts)
+
+
 def snr_db(reference: NDArray[np.floating], estimate: NDArray[np.floating]) -> float:
     """Return 10 log10(|reference|^2 / |reference - estimate|^2) of two arrays of one shape; inf when they are equal."""
     signal = noise = 0.0

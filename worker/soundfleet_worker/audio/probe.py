@@ -1,8 +1,8 @@
 """What a file is, read from its own bytes and never from its name.
 
 A length is *stated* when it stands in the file (a WAV's data size, FLAC's sample count, MP4's durations, the last page
-of an ogg, an mp3's Xing header). Raw AAC and an mp3 without that header state none: FFmpeg's guess from the bit rate is shown, and
-nothing is judged by it.
+of an ogg, an mp3's Xing header). Raw AAC and an mp3 without that header state none: FFmpeg's guess from the bit rate is
+shown, and nothing is judged by it.
 """
 
 from __future__ import annotations
@@ -138,9 +138,7 @@ def _container(descriptor: int, end: int, size: int, head: bytes) -> InputContai
         raise error(ErrorCode.UNSUPPORTED_FORMAT, "the file's content is not of an accepted audio format") from exc
 
 
-def _source(
-    container: InputContainer, descriptor: int, size: int, mp3: Stated | None, limits: Limits
-) -> Source:
+def _source(container: InputContainer, descriptor: int, size: int, mp3: Stated | None, limits: Limits) -> Source:
     word = CONTAINERS[container.format.name]
     stream = _best_stream(container, word)
     context = stream.codec_context

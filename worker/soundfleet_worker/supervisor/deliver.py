@@ -7,7 +7,9 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from soundfleet_schemas import AudioFile, GenerationRequest, JobRequest, OutputFormat, Stage, encode
+import msgspec
+
+from soundfleet_schemas import AudioFile, BitDepth, GenerationRequest, JobRequest, OutputFormat, Stage, encode
 from soundfleet_schemas.options import OutputPlan, plan_output
 
 from ..engine.wire import Finished, OutputFile
@@ -34,9 +36,14 @@ async def deliver(run: Run, work: Work, made: Finished, bill: Bill, reporter: Re
     stored: list[Delivered] = []
     if made.outputs:
         expected_sec = tools.pace.deliver_sec(work.audio_sec * len(made.outputs))
+        plan = plan_of(work.request)
+        if may_be_float(work.request):
+            over = await run.in_thread(tools.deliverers, first_over, made.outputs)
+            if over is not None:
+                made, plan = as_float(made, over), plan._replace(bit_depth=BitDepth.float32)
         steps = run.total_steps
         reporter.tell(News(Stage.deliver, steps, steps, lambda: round(max(0.0, began + expected_sec - clock.now()), 1)))
-        stored = await _all([_store(run, work, made, output, output_dir, tools) for output in made.outputs])
+        stored = await _all([_store(run, plan, made, output, output_dir, tools) for output in made.outputs])
         tools.pace.delivered(sum(done.file.duration for done in stored), clock.now() - began)
     result = result_of(run, work, made, stored, output_dir, bill, clock.now() - began)
     if stored:
@@ -58,9 +65,10 @@ async def _all(stores: Sequence[Coroutine[Any, Any, Delivered]]) -> list[Deliver
         raise
 
 
-async def _store(run: Run, work: Work, made: Finished, output: OutputFile, output_dir: str, tools: Tools) -> Delivered:
+async def _store(
+    run: Run, plan: OutputPlan, made: Finished, output: OutputFile, output_dir: str, tools: Tools
+) -> Delivered:
     """Encode and upload one file."""
-    plan = plan_of(work.request)
     path = run.directory / f"{output.name}.{plan.output_format}"
     done = await run.in_thread(tools.deliverers, encode_file, output, path, made.sample_rate, plan, output_dir)
     run.check_lease()
@@ -74,6 +82,32 @@ def plan_of(request: JobRequest) -> OutputPlan:
     """How the files of a request are encoded."""
     asked = request if isinstance(request, GenerationRequest) else request.options
     return plan_output(asked.output_format, asked.bit_depth, asked.bitrate_kbps)
+
+
+def may_be_float(request: JobRequest) -> bool:
+    """Say whether the sample format of the files was left to us: wav, without a bit depth."""
+    asked = request if isinstance(request, GenerationRequest) else request.options
+    return asked.output_format is OutputFormat.wav and asked.bit_depth is None
+
+
+def first_over(outputs: Sequence[OutputFile]) -> str | None:
+    """Name the first array that goes beyond full scale, where integers clip and stems no longer add up."""
+    import numpy as np
+
+    from ..audio.levels import exceeds_full_scale
+
+    return next((output.name for output in outputs if exceeds_full_scale(np.load(output.path, mmap_mode="r"))), None)
+
+
+def as_float(made: Finished, over: str) -> Finished:
+    """Tell in the result that all files of a run are float because ``over`` needs it."""
+    warning = (
+        f"{over} goes beyond full scale, so every file of this job is 32-bit float; for integers that do not clip, ask "
+        "for normalize, and for integers in any case, ask for a bit_depth"
+    )
+    return msgspec.structs.replace(
+        made, parameters=made.parameters | {"bit_depth": BitDepth.float32}, warnings=(*made.warnings, warning)
+    )
 
 
 def encode_file(output: OutputFile, path: Path, sample_rate: int, plan: OutputPlan, output_dir: str) -> Delivered:

@@ -10,6 +10,7 @@ from soundfleet_schemas import (
     AudioFile,
     GenerationRequest,
     JobResult,
+    OutputFormat,
     ProcessingMetrics,
     Stage,
     StemInfo,
@@ -122,7 +123,8 @@ def _metrics(
 
 
 def _clipping(done: Delivered) -> str:
+    remedy = "leave bit_depth out" if done.file.format is OutputFormat.wav else "ask for wav"
     return (
         f"{done.name}: {done.clipped} samples exceed full scale and were clipped "
-        f"(peak {done.file.peak_dbfs:.1f} dBFS); ask for normalize or for bit_depth float"
+        f"(peak {done.file.peak_dbfs:.1f} dBFS); ask for normalize, or {remedy}"
     )
