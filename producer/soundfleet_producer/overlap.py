@@ -1,7 +1,8 @@
 """Sending many verbs and doing something else while Redis works on them.
 
 The server takes about as long for a flight of submissions as it takes to check and encode the next one. Should the
-connection break on the way, the whole flight is sent again: every verb may be repeated.
+connection break on the way, the whole flight is sent again; should the server forget its scripts between loading and
+calling them, the calls that it did not know. Every verb may be repeated.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from soundfleet_schemas import SoundfleetError
 
@@ -30,19 +31,24 @@ def perform_while(
         return [], meanwhile()
     connection: Any = _acquire(client)
     made: list[M] = []
+    replies: list[Any] | None = None
     try:
         connection.send_packed_command(connection.pack_commands(_commands(exchanges)))
         made.append(meanwhile())
         replies = [_reply(connection) for _ in range(_loads(exchanges) + len(exchanges))]
     except RedisError:
         connection.disconnect()
-        return perform_all(client, exchanges), made[0] if made else meanwhile()
     except BaseException:  # interrupted: what is still on its way must not answer the next user of the connection
         connection.disconnect()
         raise
     finally:
         client.connection_pool.release(connection)
-    return _answers(exchanges, replies), made[0]
+    if replies is None:  # only now: the pool may hold no second connection
+        return perform_all(client, exchanges), made[0] if made else meanwhile()
+    answers = _answers(exchanges, replies)
+    if unknown := _unknown(exchanges, replies):
+        _mend(answers, unknown, perform_all(client, [exchanges[i] for i in unknown]))
+    return answers, made[0]
 
 
 async def aperform_while(
@@ -57,19 +63,24 @@ async def aperform_while(
     except RedisError as exc:
         raise unavailable(exc) from exc
     made: list[M] = []
+    replies: list[Any] | None = None
     try:
         await connection.send_packed_command(connection.pack_commands(_commands(exchanges)))
         made.append(meanwhile())
         replies = [await _areply(connection) for _ in range(_loads(exchanges) + len(exchanges))]
     except RedisError:
         await connection.disconnect(nowait=True)
-        return await aperform_all(client, exchanges), made[0] if made else meanwhile()
     except BaseException:  # as above
         await connection.disconnect(nowait=True)
         raise
     finally:
         await pool.release(connection)
-    return _answers(exchanges, replies), made[0]
+    if replies is None:  # as above
+        return await aperform_all(client, exchanges), made[0] if made else meanwhile()
+    answers = _answers(exchanges, replies)
+    if unknown := _unknown(exchanges, replies):
+        _mend(answers, unknown, await aperform_all(client, [exchanges[i] for i in unknown]))
+    return answers, made[0]
 
 
 def _acquire(client: redis.Redis) -> Any:
@@ -102,6 +113,16 @@ async def _areply(connection: Any) -> Any:
         return await connection.read_response()
     except ResponseError as exc:
         return exc
+
+
+def _unknown(exchanges: Sequence[Exchange[Any]], replies: list[Any]) -> list[int]:
+    """Positions of the exchanges whose script was flushed in flight."""
+    return [i for i, reply in enumerate(replies[_loads(exchanges) :]) if isinstance(reply, NoScriptError)]
+
+
+def _mend(answers: Answers[T], unknown: list[int], again: Answers[T]) -> None:
+    for position, answer in zip(unknown, again, strict=True):
+        answers[position] = answer
 
 
 def _answers(exchanges: Sequence[Exchange[T]], replies: list[Any]) -> Answers[T]:

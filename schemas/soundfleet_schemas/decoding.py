@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from .enums import BitDepth, OutputFormat, Priority, Quality, SchedulerType
+from .enums import BitDepth, InputType, Kind, OutputFormat, Priority, Quality, SchedulerType
 from .errors import ErrorCode, SoundfleetError, error
 
 _CODES: dict[str, ErrorCode] = {
@@ -25,6 +25,8 @@ _CODES: dict[str, ErrorCode] = {
 """Codes of fields by path. A part of a source is the source's; every other field is an option."""
 
 _WORDS: dict[str, type[StrEnum]] = {
+    "kind": Kind,
+    "type": InputType,
     "priority": Priority,
     "scheduler": SchedulerType,
     "output_format": OutputFormat,
@@ -41,13 +43,14 @@ def refused(exc: Exception) -> SoundfleetError:
     match = _PATH.fullmatch(str(exc))
     path = match["path"].partition("[")[0] if match else ""
     what = match["what"] if match else str(exc)
-    if what.startswith(_UNKNOWN_FIELD) or path in _WHOLE_MESSAGE:
-        where = f"{path}: " if path else ""
-        return error(ErrorCode.INVALID_MESSAGE, f"not a request: {where}{_plain(what)}")
-    message = f"{path}: {_plain(what)}"
+    message = f"{path}: {_plain(what)}" if path else _plain(what)
+    if what.startswith(_UNKNOWN_FIELD):
+        return error(ErrorCode.INVALID_MESSAGE, f"not a request: {message}")
     words = _WORDS.get(path.rpartition(".")[2])
     if words is not None:
         message += f"; it takes {', '.join(words)}"
+    if path in _WHOLE_MESSAGE:
+        return error(ErrorCode.INVALID_MESSAGE, f"not a request: {message}")
     return error(code_of(path), message)
 
 

@@ -66,6 +66,13 @@ def check_limits(limits: Limits) -> Limits:
     if limits.renew_every_sec >= trusted:
         renewals = f"limits.renew_every_sec is {limits.renew_every_sec:g}"
         raise error(ErrorCode.INVALID_SETTING, f"{renewals}, but the lease is trusted for {trusted:g} s only")
+    if limits.retain_objects_sec < limits.retain_completed_sec:
+        objects = f"limits.retain_objects_sec is {limits.retain_objects_sec}"
+        raise error(
+            ErrorCode.INVALID_SETTING,
+            f"{objects}; it takes at least retain_completed_sec, {limits.retain_completed_sec}, "
+            "because a job's outputs live as long as its record",
+        )
     if limits.presign_sec > 7 * DAY_SEC:
         raise error(
             ErrorCode.INVALID_SETTING, f"limits.presign_sec is {limits.presign_sec}; S3 signs for 7 days at most"

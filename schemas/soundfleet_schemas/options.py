@@ -18,7 +18,7 @@ class StemSeparationOptions(Strict, frozen=True, kw_only=True, omit_defaults=Tru
     bit_depth: BitDepth | None = None
     """Of wav (default 24) and flac (default 24; no float)."""
     bitrate_kbps: int | None = None
-    """Of mp3: 64 to 320, default 320."""
+    """Of mp3: one of ``MP3_BITRATES_KBPS``, default 320."""
     normalize: bool = False
     """One gain for all stems, so that the loudest peaks at -1 dBFS. Their balance stays; their sum is scaled."""
     remove_vocals: bool = False
@@ -32,7 +32,7 @@ class StemSeparationOptions(Strict, frozen=True, kw_only=True, omit_defaults=Tru
     shifts: int | None = None
     """Random time shifts to average, 0 to 10: each costs a whole pass."""
     seed: int = 0
-    """Of the random shifts."""
+    """Of the random shifts; 0 when there are none."""
 
 
 class Preset(NamedTuple):
@@ -52,18 +52,21 @@ PRESETS: dict[Quality, Preset] = {
 
 INSTRUMENTAL = "instrumental"
 MAX_SHIFTS = 10
-MIN_SEGMENT_SEC = 0.1
-"""Positive, as the data model asks, and long enough to hold a sound."""
+MIN_SEGMENT_SEC = 1.0
+"""Positive, as the data model asks, and long enough for a model to hear something."""
 MAX_OVERLAP = 0.9
 """Share of the segment."""
-MP3_BITRATES_KBPS = (64, 320)
+MAX_EFFORT = 40.0
+"""Most seconds that a model may work on per second of audio: three times what 10 shifts cost at the usual overlap."""
+MP3_BITRATES_KBPS = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+"""Steps of MPEG-1 layer III; an encoder would round anything else."""
 DEFAULT_MP3_BITRATE_KBPS = 320
 DEFAULT_BIT_DEPTH = BitDepth.int24
 
 
 def model_of(options: StemSeparationOptions) -> str:
     """Name the model that the options come to."""
-    return options.model or PRESETS[options.quality].model
+    return PRESETS[options.quality].model if options.model is None else options.model
 
 
 class SeparationPlan(Record, frozen=True, kw_only=True):
@@ -95,6 +98,15 @@ def plan_output(output_format: OutputFormat, bit_depth: BitDepth | None, bitrate
     if output_format is OutputFormat.mp3:
         return OutputPlan(output_format, None, bitrate_kbps or DEFAULT_MP3_BITRATE_KBPS)
     return OutputPlan(output_format, bit_depth or DEFAULT_BIT_DEPTH, None)
+
+
+def effort(plan: SeparationPlan, spec: BackendSpec) -> float:
+    """Return how many seconds a model works on per second of audio: passes, overlap, and segments cut short.
+
+    A segment shorter than the model's own counts as a whole one, because HTDemucs pads it to that.
+    """
+    padding = spec.segment_sec / plan.segment_sec if spec.segment_sec else 1.0
+    return max(plan.shifts, 1) * padding / (1 - plan.overlap)
 
 
 def plan_separation(options: StemSeparationOptions, spec: BackendSpec) -> SeparationPlan:

@@ -51,14 +51,29 @@ AudioSource: TypeAlias = UploadSource | S3Source | UrlSource | YouTubeSource | J
 
 YOUTUBE_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "youtu.be"})
 MAX_URL_CHARS = 2048
-MAX_KEY_CHARS = 1024
+MAX_KEY_BYTES = 1024
+"""Of UTF-8, as S3 counts."""
 MAX_NAME_CHARS = 255
 
 _JOB = re.compile(r"job:(?P<id>[^#]+)(#(?P<stem>.+))?")
 _STEM = re.compile(r"[a-z0-9_]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UPLOAD_SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16})?")
-_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+MAX_BUCKET_CHARS = 255
+BUCKET = r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*"
+KEY = r"[^\x00-\x1f\x7f-\x9f]+"
+"""No control characters."""
+_BUCKET = re.compile(BUCKET)
+_KEY = re.compile(KEY)
+_SCHEME = re.compile(r"(?P<scheme>https?|s3|job|file|ftp|data|blob):", re.IGNORECASE)
+"""Of addresses only: a file may have a colon in its name."""
+_FORMS = {
+    "http": "http://HOST/PATH",
+    "https": "https://HOST/PATH",
+    "s3": "s3://BUCKET/KEY",
+    "job": "job:ID or job:ID#STEM",
+    "file": "file:///PATH",
+}
 
 
 class LocalFile(Strict, frozen=True, kw_only=True):
@@ -70,7 +85,7 @@ class LocalFile(Strict, frozen=True, kw_only=True):
 def parse_source(text: str) -> AudioSource | LocalFile:
     """Read a source as people write it: a path, ``s3://bucket/key``, ``https://...`` or ``job:ID[#stem]``.
 
-    Raises INVALID_SOURCE when the text names a scheme that the fleet does not know.
+    Raises INVALID_SOURCE when the text names a scheme that the fleet does not know, or a known one wrongly.
     """
     text = text.strip()
     if not text:
@@ -79,7 +94,7 @@ def parse_source(text: str) -> AudioSource | LocalFile:
         return JobSource(job_id=match["id"], stem=match["stem"])
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return LocalFile(path=text)
+        return _local(text)
     match scheme.lower():
         case "s3":
             bucket, _, key = rest.partition("/")
@@ -90,7 +105,23 @@ def parse_source(text: str) -> AudioSource | LocalFile:
             return YouTubeSource(url=text) if _host(text) in YOUTUBE_HOSTS else UrlSource(url=text)
         case "file":
             return LocalFile(path=unquote(rest.removeprefix("localhost")))
-    raise _refuse(f"{show(text)} has the unknown scheme {show(scheme)}")
+    raise _unknown_scheme(text, scheme)
+
+
+def _local(text: str) -> LocalFile:
+    """Read a text without ``://`` as a path, unless it is an address that was written wrongly."""
+    if text.startswith("//"):
+        raise _refuse(
+            f"{show(text)} begins with two slashes; an address takes https: before them, a path takes one slash"
+        )
+    if match := _SCHEME.match(text):
+        form = _FORMS.get(match["scheme"].lower())
+        raise _unknown_scheme(text, match["scheme"]) if form is None else _refuse(f"{show(text)} is not {form}")
+    return LocalFile(path=text)
+
+
+def _unknown_scheme(text: str, scheme: str) -> SoundfleetError:
+    return _refuse(f"{show(text)} has the unknown scheme {show(scheme)}")
 
 
 def check_source(source: AudioSource) -> None:
@@ -99,10 +130,9 @@ def check_source(source: AudioSource) -> None:
         case UploadSource():
             _check_upload(source)
         case S3Source():
-            if not _BUCKET.fullmatch(source.bucket):
+            if len(source.bucket) > MAX_BUCKET_CHARS or not _BUCKET.fullmatch(source.bucket):
                 raise _refuse(f"{show(source.bucket)} is not the name of a bucket")
-            if not 1 <= len(source.key) <= MAX_KEY_CHARS:
-                raise _refuse(f"an object key has 1 to {MAX_KEY_CHARS} characters; this one has {len(source.key)}")
+            _check_key(source.key)
         case UrlSource():
             _host(source.url)
             if "@" in urlsplit(source.url).netloc:  # whoever may read the job would read the password
@@ -113,6 +143,16 @@ def check_source(source: AudioSource) -> None:
         case JobSource():
             if source.stem is not None and not _STEM.fullmatch(source.stem):
                 raise _refuse(f"{show(source.stem)} is not the name of a stem")
+
+
+def _check_key(key: str) -> None:
+    size = len(key.encode("utf-8", "replace"))
+    if not 1 <= size <= MAX_KEY_BYTES:
+        raise _refuse(f"an object key has 1 to {MAX_KEY_BYTES} bytes; this one has {size}")
+    if not _KEY.fullmatch(key):
+        raise _refuse(f"the object key {show(key)} holds control characters")
+    if ".." in key.split("/"):  # a proxy before the storage would resolve it, even out of the bucket
+        raise _refuse(f"the object key {show(key)} holds '..' as a step")
 
 
 def _check_upload(source: UploadSource) -> None:

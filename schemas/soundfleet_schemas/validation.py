@@ -16,10 +16,25 @@ from .decoding import code_of
 from .enums import BitDepth, OutputFormat
 from .errors import ErrorCode, SoundfleetError, error, show
 from .limits import DEFAULT_LIMITS, GUIDANCE_SCALE, INFERENCE_STEPS, MAX_PROMPT_CHARS, MAX_SEED, Limits
-from .options import MAX_OVERLAP, MAX_SHIFTS, MIN_SEGMENT_SEC, MP3_BITRATES_KBPS, StemSeparationOptions
+from .options import (
+    MAX_EFFORT,
+    MAX_OVERLAP,
+    MAX_SHIFTS,
+    MIN_SEGMENT_SEC,
+    MP3_BITRATES_KBPS,
+    SeparationPlan,
+    StemSeparationOptions,
+    effort,
+    plan_separation,
+)
 from .requests import GenerationRequest, JobRequest, SeparationRequest, backend_of, decode_request, kind_of
 from .sources import JobSource, LocalFile, UploadSource, check_source, parse_source
 
+VISIBLE = re.compile(
+    r"[^\s\x00-\x1f\x7f-\xa0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb]"
+)
+"""A character that shows: no space, control, zero-width or filler. Spelled out, because the JSON Schemas carry it."""
 _CLIENT = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -100,8 +115,8 @@ def _backend(request: JobRequest, catalog: Mapping[str, BackendSpec]) -> Backend
 
 
 def _check_generation(request: GenerationRequest, spec: BackendSpec) -> None:
-    if not request.prompt.strip():
-        raise error(ErrorCode.INVALID_PROMPT, "the prompt is empty")
+    if not VISIBLE.search(request.prompt):
+        raise error(ErrorCode.INVALID_PROMPT, "the prompt holds nothing that can be seen")
     if len(request.prompt) > MAX_PROMPT_CHARS:
         length = len(request.prompt)
         raise error(ErrorCode.INVALID_PROMPT, f"the prompt has {length} characters, over {MAX_PROMPT_CHARS}")
@@ -161,6 +176,12 @@ def check_options(options: StemSeparationOptions, spec: BackendSpec) -> None:
         allowed = f"{MIN_SEGMENT_SEC:g} to {longest:g} seconds for {spec.backend}"
         raise _takes("segment_duration", f"{segment:g}", allowed)
     effective = segment if segment is not None else longest
+    if overlap is not None and effective == math.inf:
+        raise error(
+            ErrorCode.INVALID_OPTION,
+            f"overlap_duration needs segment_duration: {spec.backend} has no segment of its own",
+            "Give segment_duration as well, or leave overlap_duration out.",
+        )
     if overlap is not None and not 0 <= overlap <= MAX_OVERLAP * effective:
         raise _takes(
             "overlap_duration",
@@ -171,7 +192,23 @@ def check_options(options: StemSeparationOptions, spec: BackendSpec) -> None:
         raise _takes("shifts", show(options.shifts), f"0 to {MAX_SHIFTS}")
     _check_seed(options.seed)
     _check_stems(options, spec)
+    _check_plan(options, plan_separation(options, spec), spec)
     _check_output(options.output_format, options.bit_depth, options.bitrate_kbps)
+
+
+def _check_plan(options: StemSeparationOptions, plan: SeparationPlan, spec: BackendSpec) -> None:
+    """What options, each within its range, come to together with the preset."""
+    if options.seed and not plan.shifts:
+        preset = f"quality {options.quality} makes none" if options.shifts is None else "shifts is 0"
+        raise _idle("seed", f"without random shifts: {preset}")
+    work = effort(plan, spec)
+    if work > MAX_EFFORT:
+        raise error(
+            ErrorCode.INVALID_OPTION,
+            f"shifts {plan.shifts}, segment_duration {plan.segment_sec:g} and overlap {plan.overlap:.2g} make "
+            f"{spec.backend} work {work:.0f} times through the audio; at most {MAX_EFFORT:g} times end in time",
+            "Use fewer shifts, longer segments or less overlap.",
+        )
 
 
 def _check_stems(options: StemSeparationOptions, spec: BackendSpec) -> None:
@@ -194,11 +231,10 @@ def _check_output(output_format: OutputFormat, bit_depth: BitDepth | None, bitra
         if output_format is OutputFormat.flac and bit_depth is BitDepth.float32:
             raise _takes("bit_depth", bit_depth, "16 or 24 for flac")
     if bitrate_kbps is not None:
-        low, high = MP3_BITRATES_KBPS
         if output_format is not OutputFormat.mp3:
             raise _idle("bitrate_kbps", f"on {output_format}; it is for mp3")
-        if not low <= bitrate_kbps <= high:
-            raise _takes("bitrate_kbps", show(bitrate_kbps), f"{low} to {high}")
+        if bitrate_kbps not in MP3_BITRATES_KBPS:
+            raise _takes("bitrate_kbps", show(bitrate_kbps), ", ".join(map(str, MP3_BITRATES_KBPS)))
 
 
 def _takes(field: str, value: str, allowed: str) -> SoundfleetError:

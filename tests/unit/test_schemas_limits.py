@@ -25,6 +25,11 @@ def test_a_limit_is_a_positive_number(name: str, value: float) -> None:
     assert caught.value.code is ErrorCode.INVALID_SETTING
 
 
+def test_outputs_may_live_exactly_as_long_as_their_record() -> None:
+    """Any shorter, and a completed job would name files that are gone."""
+    check_limits(Limits(retain_completed_sec=86_400, retain_objects_sec=86_400))
+
+
 def test_retries_may_follow_at_once() -> None:
     """A delay of zero is a choice; zero attempts are not."""
     check_limits(Limits(retry_base_sec=0.0, ageing_sec=0.0))
@@ -39,6 +44,7 @@ def test_retries_may_follow_at_once() -> None:
         Limits(lease_sec=5.0, renew_every_sec=7.5),
         Limits(lease_sec=30.0, renew_every_sec=27.0),
         Limits(presign_sec=8 * 86_400),
+        Limits(retain_completed_sec=31 * 86_400, retain_objects_sec=30 * 86_400),
     ],
 )
 def test_limits_that_contradict_each_other_are_refused(limits: Limits) -> None:

@@ -40,6 +40,8 @@ YOUTUBE = "https://www.youtube.com/watch?v=dQw4w9WgXcQ"
         (" /music/a b.wav ", LocalFile(path="/music/a b.wav")),
         ("C:\\music\\song.mp3", LocalFile(path="C:\\music\\song.mp3")),
         ("job.mp3", LocalFile(path="job.mp3")),
+        ("Bach: Air.mp3", LocalFile(path="Bach: Air.mp3")),
+        ("./job:x#", LocalFile(path="./job:x#")),
         ("file:///music/a%20b.wav", LocalFile(path="/music/a b.wav")),
         ("file://localhost/music/a.wav", LocalFile(path="/music/a.wav")),
         ("s3://songs/2026/one.wav", S3Source(bucket="songs", key="2026/one.wav")),
@@ -81,6 +83,35 @@ def test_a_text_that_names_no_source_is_refused(text: str) -> None:
     assert caught.value.code is ErrorCode.INVALID_SOURCE
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data:audio/mp3;base64,xx", "'data:audio/mp3;base64,xx' has the unknown scheme 'data'."),
+        ("FTP:x", "'FTP:x' has the unknown scheme 'FTP'."),
+        ("http:/h/x", "'http:/h/x' is not http://HOST/PATH."),
+        ("https:h", "'https:h' is not https://HOST/PATH."),
+        ("s3:/b/k", "'s3:/b/k' is not s3://BUCKET/KEY."),
+        ("file:/a.wav", "'file:/a.wav' is not file:///PATH."),
+        (f"job:{JOB}#", "is not job:ID or job:ID#STEM."),
+        ("job:", "'job:' is not job:ID or job:ID#STEM."),
+        ("//h/x", "'//h/x' begins with two slashes; an address takes https: before them, a path takes one slash."),
+    ],
+)
+def test_an_address_that_is_written_wrongly_is_no_local_path(text: str, said: str) -> None:
+    """The message says what is wrong with it."""
+    with pytest.raises(SoundfleetError) as caught:
+        parse_source(text)
+    assert caught.value.code is ErrorCode.INVALID_SOURCE
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("bucket", ["b", "my.songs-2026", "a--b", "Legacy_Name", "b" * 255])
+@pytest.mark.parametrize("key", ["k", "a..b/..c", "é" * 512, "夜 の/雨.wav", "/lead"])
+def test_an_object_that_s3_can_hold_may_be_named(bucket: str, key: str) -> None:
+    """Any characters but control characters; dots where they are no steps upwards."""
+    validate(SeparationRequest(source=S3Source(bucket=bucket, key=key)))
+
+
 def upload(**fields: Any) -> UploadSource:
     """An upload that is valid but for ``fields``."""
     return UploadSource(**{"key": f"uploads/{SHA}.mp3", "sha256": SHA, "size_bytes": 1, **fields})
@@ -101,7 +132,20 @@ def upload(**fields: Any) -> UploadSource:
         S3Source(bucket="", key="k"),
         S3Source(bucket="a/b", key="k"),
         S3Source(bucket="b", key=""),
+        S3Source(bucket="..", key="k"),
+        S3Source(bucket="a..b", key="k"),
+        S3Source(bucket=".a", key="k"),
+        S3Source(bucket="a.", key="k"),
+        S3Source(bucket="b" * 256, key="k"),
         S3Source(bucket="b", key="k" * 1025),
+        S3Source(bucket="b", key="é" * 513),
+        S3Source(bucket="b", key="a\x00b"),
+        S3Source(bucket="b", key="a\n"),
+        S3Source(bucket="b", key="a\x7f"),
+        S3Source(bucket="b", key="../other/k"),
+        S3Source(bucket="b", key="a/.."),
+        "s3://../k",
+        "s3://b/a/../k",
         UrlSource(url="file:///etc/passwd"),
         UrlSource(url="https://example.org/\nHost: x"),
         UrlSource(url="https://example.org/\x01"),

@@ -34,7 +34,8 @@ Timeout = Annotated[
 Format = Annotated[OutputFormat, _option("--format", "-f", panel=FILES, text="Format of the audio.")]
 Bits = Annotated[BitDepth | None, _option("--bit-depth", panel=FILES, text="Of wav and flac; 24 by default.")]
 Bitrate = Annotated[
-    int | None, _option("--bitrate", panel=FILES, text="Of mp3: 64 to 320; 320 by default.", metavar="KBPS")
+    int | None,
+    _option("--bitrate", panel=FILES, text="Of mp3: a step of the format, 64 to 320; 320 by default.", metavar="KBPS"),
 ]
 
 PriorityOption = Annotated[Priority, _option("--priority", panel=QUEUE, text="High jobs go before normal ones.")]

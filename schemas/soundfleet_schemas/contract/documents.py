@@ -14,7 +14,8 @@ from ..errors import ErrorInfo
 from ..jobs import DeadLetter, Job, JobEvent, ProgressUpdate, WorkerInfo
 from ..requests import GenerationRequest, SeparationRequest
 from ..results import JobResult
-from .ranges import RANGES, REQUIRED, Rules, per_backend
+from .conditions import CONDITIONS
+from .ranges import RANGES, REQUIRED, Rules
 
 MESSAGES: dict[str, type[msgspec.Struct]] = {
     re.sub(r"(?<!^)(?=[A-Z])", "_", message.__name__).lower(): message
@@ -37,7 +38,7 @@ MESSAGES: dict[str, type[msgspec.Struct]] = {
 }
 """Every message that leaves a process, by the stem of its file name."""
 
-_NUMBERS = frozenset({"minimum", "maximum", "const"})
+_NUMBERS = frozenset({"minimum", "maximum", "const", "enum"})
 _ARRAYS = frozenset({"minItems", "uniqueItems"})
 
 
@@ -65,8 +66,8 @@ def _constrain(name: str, definition: dict[str, Any]) -> None:
         _apply(definition["properties"][field], rules)
     if name in REQUIRED:
         definition["required"] = sorted({*definition["required"], *REQUIRED[name]})
-    if name == GenerationRequest.__name__:
-        definition["allOf"] = per_backend()
+    if name in CONDITIONS:
+        definition["allOf"] = CONDITIONS[name]
 
 
 def _apply(schema: dict[str, Any], rules: Rules) -> None:

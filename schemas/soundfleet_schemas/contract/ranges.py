@@ -1,7 +1,8 @@
 """The rules of ``validation`` in the words of JSON Schema.
 
 They are not constraints on the structs themselves: decoding would then answer INVALID_MESSAGE where a rule has its own
-code. A test holds both to the same borders.
+code. A test holds both to the same borders. Patterns use what every engine has: no look-around, no Unicode classes.
+Rules that join fields are in ``conditions``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from ..catalog import CATALOG
 from ..enums import Kind
 from ..limits import DEFAULT_LIMITS, GUIDANCE_SCALE, INFERENCE_STEPS, MAX_PROMPT_CHARS, MAX_SEED
 from ..options import MAX_SHIFTS, MIN_SEGMENT_SEC, MP3_BITRATES_KBPS
-from ..sources import MAX_KEY_CHARS, MAX_NAME_CHARS, MAX_URL_CHARS
+from ..sources import BUCKET, KEY, MAX_BUCKET_CHARS, MAX_KEY_BYTES, MAX_NAME_CHARS, MAX_URL_CHARS
+from ..validation import VISIBLE
 
 Rules: TypeAlias = dict[str, Any]
 
@@ -21,10 +23,27 @@ def _between(low: float, high: float) -> Rules:
     return {"minimum": low, "maximum": high}
 
 
-_UUID: Rules = {"format": "uuid", "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"}
-_SHA256: Rules = {"pattern": "^[0-9a-f]{64}$"}
-_URL: Rules = {"pattern": "^[hH][tT][tT][pP][sS]?://[^\\s]+$", "maxLength": MAX_URL_CHARS}
+def _whole(pattern: str) -> Rules:
+    """A pattern for the whole text; in some engines ``$`` also stands before a last line feed."""
+    return {"pattern": f"^{pattern}$", "not": {"pattern": "\\n"}}
+
+
+def _names(kind: Kind) -> list[str]:
+    return [spec.backend for spec in CATALOG.values() if spec.kind is kind]
+
+
+_ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_UUID: Rules = {"format": "uuid", **_whole(_ID)}
+_SHA256 = _whole("[0-9a-f]{64}")
+_ADDRESS = "[hH][tT][tT][pP][sS]?://[^\\s/?#@]+([/?#]\\S*)?"
+_URL: Rules = {**_whole(_ADDRESS), "maxLength": MAX_URL_CHARS}
+_TYPED: Rules = {
+    "pattern": f"^\\s*({_ADDRESS}|[sS]3://{BUCKET}/[\\s\\S]*\\S|job:{_ID}(#[a-z0-9_]{{1,64}})?)\\s*$",
+    "maxLength": MAX_URL_CHARS,
+}
+"""What people type, but for local paths, which mean nothing to a worker."""
 _TIME: Rules = {"format": "date-time"}
+_ZONED: Rules = {**_TIME, **_whole("[^\\n]+[Tt ][^\\n]+([Zz]|[+-][0-9]{2}:[0-9]{2})")}
 _SCORE = _between(0, 1)
 _PERCENT = _between(0, 100)
 _COUNT: Rules = {"minimum": 0}
@@ -32,8 +51,8 @@ _SEED = _between(0, MAX_SEED)
 
 _ENVELOPE: dict[str, Rules] = {
     "id": _UUID,
-    "client": {"pattern": "^[A-Za-z0-9._:@-]{1,128}$"},
-    "expires_at": _TIME,
+    "client": _whole("[A-Za-z0-9._:@-]{1,128}"),
+    "expires_at": _ZONED,
     "time_limit_sec": _between(1, DEFAULT_LIMITS.long_run_sec),
     "retried_from": _UUID,
     "schema_version": {"const": 1},
@@ -42,35 +61,37 @@ _ENVELOPE: dict[str, Rules] = {
 RANGES: dict[str, dict[str, Rules]] = {
     "GenerationRequest": {
         **_ENVELOPE,
-        "prompt": {"minLength": 1, "maxLength": MAX_PROMPT_CHARS, "pattern": "\\S"},
+        "prompt": {"minLength": 1, "maxLength": MAX_PROMPT_CHARS, "pattern": VISIBLE.pattern},
+        "backend": {"minLength": 1, "not": {"enum": _names(Kind.separate)}},
         "duration_sec": {"minimum": 1},
         "seed": _SEED,
         "inference_steps": _between(*INFERENCE_STEPS),
         "guidance_scale": _between(*GUIDANCE_SCALE),
-        "bitrate_kbps": _between(*MP3_BITRATES_KBPS),
+        "bitrate_kbps": {"enum": [*MP3_BITRATES_KBPS]},
     },
-    "SeparationRequest": {**_ENVELOPE, "source": {"minLength": 1, "maxLength": MAX_URL_CHARS}},
+    "SeparationRequest": {**_ENVELOPE, "source": _TYPED},
     "StemSeparationOptions": {
+        "model": {"minLength": 1, "not": {"enum": _names(Kind.generate)}},
         "segment_duration": {"minimum": MIN_SEGMENT_SEC},
         "overlap_duration": {"minimum": 0},
         "shifts": _between(0, MAX_SHIFTS),
         "seed": _SEED,
-        "bitrate_kbps": _between(*MP3_BITRATES_KBPS),
+        "bitrate_kbps": {"enum": [*MP3_BITRATES_KBPS]},
         "stems": {"minItems": 1, "uniqueItems": True},
     },
     "UploadSource": {
-        "key": {"pattern": "^uploads/[0-9a-f]{64}(\\.[A-Za-z0-9]{1,16})?$"},
+        "key": _whole("uploads/[0-9a-f]{64}(\\.[A-Za-z0-9]{1,16})?"),
         "sha256": _SHA256,
         "size_bytes": _between(1, DEFAULT_LIMITS.max_file_bytes),
         "filename": {"maxLength": MAX_NAME_CHARS},
     },
     "S3Source": {
-        "bucket": {"pattern": "^[A-Za-z0-9._-]{1,255}$"},
-        "key": {"minLength": 1, "maxLength": MAX_KEY_CHARS},
+        "bucket": {**_whole(BUCKET), "maxLength": MAX_BUCKET_CHARS},
+        "key": {"pattern": f"^{KEY}$", "maxLength": MAX_KEY_BYTES, "not": {"pattern": "\\n|(^|/)\\.\\.(/|$)"}},
     },
     "UrlSource": {"url": _URL},
     "YouTubeSource": {"url": _URL},
-    "JobSource": {"job_id": _UUID, "stem": {"pattern": "^[a-z0-9_]{1,64}$"}},
+    "JobSource": {"job_id": _UUID, "stem": _whole("[a-z0-9_]{1,64}")},
     "ProgressUpdate": {"percent": _PERCENT, "current_step": _COUNT, "total_steps": _COUNT, "eta_sec": _COUNT},
     "JobEvent": {"job_id": _UUID, "at_ms": _COUNT, "attempt": _COUNT},
     "Job": {
@@ -98,23 +119,3 @@ RANGES: dict[str, dict[str, Rules]] = {
 
 REQUIRED: dict[str, tuple[str, ...]] = {"GenerationRequest": ("id",), "SeparationRequest": ("id",)}
 """What the library fills in and a publisher in another language must write itself."""
-
-
-def _when(backends: Rules, then: dict[str, Rules], *, required: bool = True) -> Rules:
-    condition: Rules = {"properties": {"backend": backends}}
-    if required:
-        condition["required"] = ["backend"]
-    return {"if": condition, "then": {"properties": then}}
-
-
-def per_backend() -> list[Rules]:
-    """The rules of a generation that depend on its backend. Foreign backends bring their own."""
-    rules = [_when({"type": "null"}, {"duration_sec": _between(5, 240)}, required=False)]
-    for spec in CATALOG.values():
-        if spec.kind is not Kind.generate:
-            continue
-        then: dict[str, Rules] = {"duration_sec": _between(spec.min_duration_sec, spec.max_duration_sec)}
-        if spec.default_inference_steps is None:
-            then |= {name: {"type": "null"} for name in ("inference_steps", "scheduler", "guidance_scale")}
-        rules.append(_when({"const": spec.backend}, then))
-    return rules
