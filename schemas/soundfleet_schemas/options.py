@@ -16,7 +16,7 @@ class StemSeparationOptions(Strict, frozen=True, kw_only=True, omit_defaults=Tru
     quality: Quality = Quality.balanced
     output_format: OutputFormat = OutputFormat.wav
     bit_depth: BitDepth | None = None
-    """Of wav (default 24) and flac (default 24; no float)."""
+    """Of wav (default 24, and float where 24 bits would clip) and flac (default 24; no float)."""
     bitrate_kbps: int | None = None
     """Of mp3: one of ``MP3_BITRATES_KBPS``, default 320."""
     normalize: bool = False
@@ -91,13 +91,16 @@ class OutputPlan(NamedTuple):
     output_format: OutputFormat
     bit_depth: BitDepth | None
     bitrate_kbps: int | None
+    widens: bool = False
+    """Whether float is written where the bit depth would clip: of wav, when no depth was asked for."""
 
 
 def plan_output(output_format: OutputFormat, bit_depth: BitDepth | None, bitrate_kbps: int | None) -> OutputPlan:
     """Resolve the validated output fields of a request against their defaults."""
     if output_format is OutputFormat.mp3:
         return OutputPlan(output_format, None, bitrate_kbps or DEFAULT_MP3_BITRATE_KBPS)
-    return OutputPlan(output_format, bit_depth or DEFAULT_BIT_DEPTH, None)
+    widens = output_format is OutputFormat.wav and bit_depth is None
+    return OutputPlan(output_format, bit_depth or DEFAULT_BIT_DEPTH, None, widens)
 
 
 def effort(plan: SeparationPlan, spec: BackendSpec) -> float:

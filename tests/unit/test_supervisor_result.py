@@ -20,7 +20,7 @@ from soundfleet_schemas import (
 )
 from soundfleet_worker.engine.wire import Finished, OutputFile
 from soundfleet_worker.supervisor import clock
-from soundfleet_worker.supervisor.deliver import as_float, encode_file, first_over, may_be_float, plan_of
+from soundfleet_worker.supervisor.deliver import as_float, encode_file, first_over, plan_of
 from soundfleet_worker.supervisor.meter import CpuMeter
 from soundfleet_worker.supervisor.prepare import Work
 from soundfleet_worker.supervisor.result import Bill, Delivered, result_of
@@ -92,7 +92,7 @@ def test_the_sample_format_is_ours_to_choose_when_nobody_named_one() -> None:
     """Of wav only: flac holds no float, and an integer that was asked for is delivered."""
     separation = {"model": "htdemucs_mini"}
     chosen = [
-        may_be_float(SeparationRequest(source="x", options=StemSeparationOptions(**separation, **fields)))
+        plan_of(SeparationRequest(source="x", options=StemSeparationOptions(**separation, **fields))).widens
         for fields in (
             {},
             {"bit_depth": BitDepth.int16},
@@ -103,7 +103,7 @@ def test_the_sample_format_is_ours_to_choose_when_nobody_named_one() -> None:
         )
     ]
     assert chosen == [True, False, False, False, False, False]
-    assert may_be_float(GenerationRequest(prompt="p", duration_sec=5, backend="sketch", seed=1))
+    assert plan_of(GenerationRequest(prompt="p", duration_sec=5, backend="sketch", seed=1)).widens
 
 
 def test_one_stem_beyond_full_scale_makes_every_file_float(tmp_path: Path) -> None:

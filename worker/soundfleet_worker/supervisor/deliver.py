@@ -37,7 +37,7 @@ async def deliver(run: Run, work: Work, made: Finished, bill: Bill, reporter: Re
     if made.outputs:
         expected_sec = tools.pace.deliver_sec(work.audio_sec * len(made.outputs))
         plan = plan_of(work.request)
-        if may_be_float(work.request):
+        if plan.widens:
             over = await run.in_thread(tools.deliverers, first_over, made.outputs)
             if over is not None:
                 made, plan = as_float(made, over), plan._replace(bit_depth=BitDepth.float32)
@@ -84,12 +84,6 @@ def plan_of(request: JobRequest) -> OutputPlan:
     return plan_output(asked.output_format, asked.bit_depth, asked.bitrate_kbps)
 
 
-def may_be_float(request: JobRequest) -> bool:
-    """Say whether the sample format of the files was left to us: wav, without a bit depth."""
-    asked = request if isinstance(request, GenerationRequest) else request.options
-    return asked.output_format is OutputFormat.wav and asked.bit_depth is None
-
-
 def first_over(outputs: Sequence[OutputFile]) -> str | None:
     """Name the first array that goes beyond full scale, where integers clip and stems no longer add up."""
     import numpy as np
@@ -118,7 +112,7 @@ def encode_file(output: OutputFile, path: Path, sample_rate: int, plan: OutputPl
 
     source = Path(output.path)
     audio = np.load(source, mmap_mode="r")
-    encoded = encode_audio(audio, path, sample_rate, *plan)
+    encoded = encode_audio(audio, path, sample_rate, plan.output_format, plan.bit_depth, plan.bitrate_kbps)
     source.unlink(missing_ok=True)
     file = AudioFile(
         filename=path.name,
