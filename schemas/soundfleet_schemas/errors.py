@@ -72,6 +72,7 @@ class ErrorCode(StrEnum):
     SEPARATION_CANCELLED = "SEPARATION_CANCELLED"
     TIME_LIMIT_EXCEEDED = "TIME_LIMIT_EXCEEDED"
     WORKER_CRASHED = "WORKER_CRASHED"
+    SCRATCH_FULL = "SCRATCH_FULL"
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
     INVALID_SETTING = "INVALID_SETTING"
@@ -218,6 +219,9 @@ ERRORS: dict[ErrorCode, ErrorSpec] = {
     _C.SEPARATION_CANCELLED: ErrorSpec(WorkerError, False, ""),
     _C.TIME_LIMIT_EXCEEDED: ErrorSpec(WorkerError, False, "Shorten the job or raise its time limit."),
     _C.WORKER_CRASHED: ErrorSpec(WorkerError, True, "See the worker's log for the cause."),
+    _C.SCRATCH_FULL: ErrorSpec(
+        WorkerError, True, "Free space in the worker's scratch directory, or set SOUNDFLEET_SCRATCH_DIR."
+    ),
     _C.INTERNAL_ERROR: ErrorSpec(WorkerError, True, "Report it with the worker's log."),
     _C.INVALID_SETTING: ErrorSpec(SettingsError, False, "Correct the setting; docs/operations.md lists them."),
     _C.MISSING_DEPENDENCY: ErrorSpec(SettingsError, False, "Install the extra that the message names."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from pathlib import Path
 
 from tests.fleet import Fleet
@@ -93,6 +94,25 @@ def test_a_second_signal_hands_everything_back_at_once(fleet: Fleet) -> None:
     worker.send(signal.SIGTERM)
     assert worker.process.wait(10) == 0
     assert fleet.told(job_id) == [EventType.claimed, EventType.requeued]
+    fleet.producer.cancel(job_id)
+
+
+def test_storage_that_hangs_does_not_keep_a_worker_from_ending(fleet: Fleet) -> None:
+    """A thread sits in an upload that nobody answers: the job is handed back, the scratch removed, the process gone."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:  # connections are made, and never answered
+        worker = fleet.start(
+            SOUNDFLEET_GRACE_SEC="60", AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{silent.getsockname()[1]}"
+        )
+        job_id = fleet.slow("steps=2")
+        connection, _ = silent.accept()  # the upload has begun
+        with connection:
+            worker.send(signal.SIGTERM)
+            wait_until(lambda: worker.events("worker draining"), "the drain")
+            worker.send(signal.SIGTERM)
+            assert worker.process.wait(15) == 0
+    assert fleet.told(job_id) == [EventType.claimed, EventType.requeued]
+    assert fleet.producer.workers() == []
+    assert not (fleet.stack.scratch.exists() and any(fleet.stack.scratch.iterdir()))
     fleet.producer.cancel(job_id)
 
 

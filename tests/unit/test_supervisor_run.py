@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -329,3 +330,28 @@ def test_a_request_under_another_id_is_refused() -> None:
     with pytest.raises(SoundfleetError) as caught:
         read(encode(request), new_id())
     assert caught.value.code is ErrorCode.INVALID_MESSAGE
+
+
+async def test_the_error_of_a_call_whose_run_was_stopped_is_not_complained_about(run: Run) -> None:
+    """The thread goes on, fails, and nobody awaits it: asyncio must not print a traceback of it."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    begun, go = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        begun.set()
+        go.wait(10)
+        raise error(ErrorCode.STORAGE_UNAVAILABLE, "the storage is away")
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = asyncio.create_task(run.in_thread(pool, fail))
+        await asyncio.to_thread(begun.wait, 10)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        go.set()
+        await run.clean_up()
+    run._calls.clear()  # what still holds the future, of which asyncio complains when it goes
+    del waiting
+    await asyncio.sleep(0)
+    gc.collect()
+    assert complaints == []

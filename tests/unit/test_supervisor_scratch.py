@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NoReturn, cast
 
 import pytest
+import structlog
 
+from soundfleet_schemas import Keys
 from soundfleet_worker.supervisor import scratch as room
-from soundfleet_worker.supervisor.scratch import Scratch, born
+from soundfleet_worker.supervisor.duties.sweeper import Sweeper
+from soundfleet_worker.supervisor.scratch import Scratch
 
 
 def test_a_run_has_a_directory_of_its_own_until_it_is_removed(tmp_path: Path) -> None:
@@ -34,28 +37,44 @@ def test_only_the_owner_may_look_inside(tmp_path: Path) -> None:
     scratch.close()
 
 
-def test_directories_of_dead_processes_are_swept_and_of_living_ones_are_not(tmp_path: Path) -> None:
-    """A worker that was killed left one; this process and its neighbour live."""
-    code = "from soundfleet_worker.supervisor.scratch import *; import sys; print(Scratch(sys.argv[1]).of('x').parent)"
+def test_the_directory_of_a_killed_process_is_swept_and_those_of_living_ones_are_not(tmp_path: Path) -> None:
+    """While a neighbour lives its directory is nobody else's, whatever its pid; when it is killed it is swept."""
+    code = (
+        "from soundfleet_worker.supervisor.scratch import *; import sys;"
+        "s = Scratch(sys.argv[1]); print(s.of('x').parent, flush=True); sys.stdin.read()"
+    )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    dead = Path(said.stdout.strip())
     scratch = Scratch(str(tmp_path))
     living = scratch.of("y").parent
     (tmp_path / "soundfleet-something-else").mkdir()
-    assert Scratch(str(tmp_path)).sweep() == [str(dead)]
+    with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as neighbour:
+        try:
+            assert neighbour.stdout is not None
+            dead = Path(neighbour.stdout.readline().strip())
+            assert Scratch(str(tmp_path)).sweep() == []
+            assert dead.is_dir()
+        finally:
+            neighbour.kill()
+    (dead / "run").mkdir()
+    assert scratch.sweep() == [str(dead)]
     assert living.exists()
     scratch.close()
 
 
-def test_a_pid_that_came_again_does_not_protect_the_dead(tmp_path: Path) -> None:
-    """The start time in the name tells a process from its successor with the same number."""
-    scratch = Scratch(str(tmp_path))
-    mine = scratch.of("x").parent
-    forged = Path(str(mine).replace(f"-{born(os.getpid())}-", "-1-"))
-    forged.mkdir()
-    assert Scratch(str(tmp_path)).sweep() == [str(forged)]
-    scratch.close()
+async def test_the_sweeper_of_a_living_worker_sweeps_after_the_dead_though_redis_is_away(tmp_path: Path) -> None:
+    """What a killed worker left in memory does not wait for the next start."""
+    left = tmp_path / "soundfleet-scratch-left"
+    left.mkdir()
+
+    class Away:
+        def perform(self, *_: object) -> NoReturn:
+            raise ConnectionError
+
+    log = structlog.get_logger()
+    sweeper = Sweeper(Keys("test"), cast(Any, Away()), None, set(), Scratch(str(tmp_path)), log)
+    with pytest.raises(ConnectionError):
+        await sweeper.tick()
+    assert not left.exists()
 
 
 def test_memory_is_used_while_there_is_room_and_the_disk_otherwise(

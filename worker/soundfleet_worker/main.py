@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
@@ -35,15 +37,36 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 MOST_STEMS = 7
 """The input and six stems: the most audio that a run holds in scratch."""
+STORAGE_READ_SEC = 20.0
+"""A storage server that says nothing for so long is tried again: a thread that waits for it delivers nothing else."""
+THREADS_END_SEC = 2.0
+"""For threads to end when all is settled; those that hang in a call are left to the end of the process."""
 
 
 def run(settings: Settings) -> int:
     """Run one worker until SIGTERM or SIGINT, and return the process's exit code: 0 after a drain.
 
-    A second signal hands the running jobs back at once. Raises INVALID_SETTING.
+    A second signal hands the running jobs back at once. When threads still hang in storage after all is settled, the
+    process ends here, with that code. Raises INVALID_SETTING.
     """
     configure(settings)
-    return asyncio.run(_serve(settings))
+    code = asyncio.run(_serve(settings))
+    if _threads_hang():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # the interpreter's own end would wait for them
+    return code
+
+
+def _threads_hang() -> bool:
+    """Whether threads that the interpreter would wait for outlive a short patience."""
+    until = time.monotonic() + THREADS_END_SEC
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                return True
+    return False
 
 
 async def _serve(settings: Settings) -> int:
@@ -73,7 +96,7 @@ def _tools(settings: Settings, log: Log, parts: AsyncExitStack) -> Tools:
     batcher, cache = Batcher(verbs), Cache(redis, keys)
     parts.push_async_callback(batcher.close)
     parts.push_async_callback(cache.close)
-    storage = Storage.from_settings(settings)
+    storage = Storage.from_settings(settings, read_timeout_sec=STORAGE_READ_SEC)
     parts.callback(storage.close)
     keeper = Keeper(_engine_command(settings), log)
     cores = os.cpu_count() or 1
@@ -85,13 +108,20 @@ def _tools(settings: Settings, log: Log, parts: AsyncExitStack) -> Tools:
         cache=cache,
         storage=storage,
         keeper=keeper,
-        preparers=parts.enter_context(ThreadPoolExecutor(min(8, settings.slots), "prepare")),
-        deliverers=parts.enter_context(ThreadPoolExecutor(min(16, 2 * cores + 2), "deliver")),
+        preparers=_pool(min(8, settings.slots), "prepare", parts),
+        deliverers=_pool(min(16, 2 * cores + 2), "deliver", parts),
         decoding=asyncio.Semaphore(cores),
         fetch_policy=FetchPolicy(read_networks(settings.fetch_networks)),
         pace=Pace(),
         meter=CpuMeter(lambda: keeper.pid),
     )
+
+
+def _pool(threads: int, name: str, parts: AsyncExitStack) -> ThreadPoolExecutor:
+    """Threads that nobody waits for in the end: by then every run is settled, and one may hang in a call."""
+    pool = ThreadPoolExecutor(threads, name)
+    parts.callback(pool.shutdown, wait=False, cancel_futures=True)
+    return pool
 
 
 def _engine_command(settings: Settings) -> Command:

@@ -19,6 +19,7 @@ import msgspec
 
 from soundfleet_schemas import ErrorCode, ErrorInfo, Limits, Record, SoundfleetError, encode, error
 
+from ..backends.scratch import is_full, scratch_full
 from .info import AudioInfo
 
 _PR_SET_PDEATHSIG = 1
@@ -108,6 +109,8 @@ def _decode(order: Order) -> AudioInfo:
             ErrorCode.DECODE_LIMIT_EXCEEDED, f"decoding needs more than {order.box.memory_bytes >> 20} MiB of memory"
         ) from exc
     except OSError as exc:
+        if is_full(exc):
+            raise scratch_full(exc) from None
         if exc.errno != errno.EFBIG:
             raise
         raise error(

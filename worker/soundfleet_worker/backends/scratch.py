@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def scratch_full(exc: OSError, path: Path) -> SoundfleetError:
-    """Return the error of a scratch directory that takes no more."""
+def is_full(exc: BaseException) -> bool:
+    """Whether a file could not be written for want of space; also FFmpeg's error, and NumPy's, which has no number."""
+    if getattr(exc, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return type(exc) is OSError and exc.errno is None and "requested and" in str(exc)
+
+
+def scratch_full(exc: BaseException) -> SoundfleetError:
+    """Return the error of a scratch directory that cannot be written; no path of the machine is told."""
+    if is_full(exc):
+        return error(ErrorCode.SCRATCH_FULL, "the worker's scratch directory has no space left")
+    reason = (exc.strerror if isinstance(exc, OSError) else None) or type(exc).__name__
     return error(
         ErrorCode.INTERNAL_ERROR,
-        f"cannot write {path}: {exc.strerror or exc}",
-        "Free space in the worker's scratch directory, or set SOUNDFLEET_SCRATCH_DIR.",
+        f"the worker's scratch directory cannot be written: {reason}",
+        "Check the worker's scratch directory, or set SOUNDFLEET_SCRATCH_DIR.",
     )
 
 
@@ -34,5 +45,5 @@ def reserve(path: Path, channels: int, samples: int) -> NDArray[np.float32]:
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as exc:
-        raise scratch_full(exc, path) from None
+        raise scratch_full(exc) from None
     return audio

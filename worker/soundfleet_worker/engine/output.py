@@ -55,7 +55,7 @@ def _write(name: str, audio: np.ndarray, scratch: Path) -> OutputFile:
             scratch.mkdir(mode=0o700, exist_ok=True)  # a run without input has none yet
             np.save(path, audio)
         except OSError as exc:
-            raise scratch_full(exc, path) from None
+            raise scratch_full(exc) from None
     return OutputFile(name=name, path=str(path))
 
 

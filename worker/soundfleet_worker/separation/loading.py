@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,18 +79,28 @@ def _unusable(spec: BackendSpec, folder: Path, reason: str) -> SoundfleetError:
     )
 
 
-def pull(name: str, source: ModelSource, report: Callable[[int], None] = lambda _percent: None) -> Path:
+def pull(
+    name: str, source: ModelSource, report: Callable[[int], None] = lambda _percent: None, *, quiet: bool = False
+) -> Path:
     """Download a published model into the hub's cache and return its folder; what is there is not fetched again.
 
-    Raises INVALID_MODEL for a name that the hub does not have, BACKEND_NOT_READY offline or when the hub is away.
+    ``quiet`` shows no progress bars. Raises INVALID_MODEL for a name that the hub does not have, BACKEND_NOT_READY
+    offline or when the hub is away.
     """
     if name not in HUB:
         raise error(ErrorCode.INVALID_MODEL, f"{name} is not on the model hub; there are {', '.join(HUB)}")
     if source.offline:
         raise error(ErrorCode.BACKEND_NOT_READY, f"{name} is not on this machine", "Unset SOUNDFLEET_OFFLINE.")
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what goes wrong is told once, in the error
+    if quiet:
+        disable_progress_bars()
     try:
+        if not isinstance(try_to_load_from_cache(HUB[name], f"{name}.yaml"), str):
+            # Fails at once, where a download would ask again for half a minute.
+            get_hf_file_metadata(hf_hub_url(HUB[name], f"{name}.yaml"))
         bag = Path(hf_hub_download(HUB[name], f"{name}.yaml"))
         signatures = signatures_of(bag) or []
         for index, signature in enumerate(signatures):

@@ -7,6 +7,7 @@ import traceback
 
 from soundfleet_schemas import ErrorCode, SoundfleetError, Stage, error
 
+from ..backends.scratch import is_full, scratch_full
 from .assignment import EngineFailed
 from .deliver import deliver
 from .infer import infer
@@ -49,6 +50,8 @@ async def _attempt(run: Run, reporter: Reporter, tools: Tools) -> Outcome:
     except SoundfleetError as exc:
         return Failed(exc.info)
     except Exception as exc:  # a defect of ours fails one job with its traceback, and never the worker
+        if is_full(exc):
+            return Failed(scratch_full(exc).info)
         info = error(ErrorCode.INTERNAL_ERROR, f"{run.stage}: {type(exc).__name__}: {exc}").info
         return Failed(info, traceback.format_exc())
     finally:

@@ -114,10 +114,18 @@ class Run:
         """Run ``call`` in a pool. When the run is stopped meanwhile, the call goes on; ``clean_up`` waits for it."""
         future = pool.submit(call, *args)
         self._calls.append(future)
-        return await asyncio.shield(asyncio.wrap_future(future))
+        waiting = asyncio.wrap_future(future)
+        waiting.add_done_callback(_retrieve)
+        return await asyncio.shield(waiting)
 
     async def clean_up(self) -> None:
         """Remove what the run left on disk, after the last thread that may write there."""
         under_way = [asyncio.wrap_future(call) for call in self._calls if not (call.cancel() or call.done())]
         await asyncio.gather(*under_way, return_exceptions=True)
         self._scratch.remove(self.name)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Take the error of a call whose run was stopped meanwhile: nobody else would, and asyncio would complain."""
+    if not future.cancelled():
+        future.exception()

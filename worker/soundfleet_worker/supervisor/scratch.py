@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
 
-_NAME = re.compile(r"soundfleet-(?P<space>\d+)-(?P<pid>\d+)-(?P<born>\d+)-\w+")
+_PREFIX = "soundfleet-scratch-"
 _SHM = Path("/dev/shm")
 
 
@@ -16,7 +16,8 @@ class Scratch:
     """The directories of one worker's runs.
 
     In ``parent`` when it is given; else in /dev/shm while it has ``room_bytes`` to spare, and in the temporary
-    directory otherwise. A directory's name tells whose it is: pid namespace, pid and start time of the process.
+    directory otherwise. A worker holds a lock on its directory, which ends with the process and is seen from other
+    containers: what is not locked is nobody's.
     """
 
     def __init__(self, parent: str = "", room_bytes: int = 0) -> None:
@@ -25,6 +26,7 @@ class Scratch:
         self._parents = [p for p in (fast, disk) if p is not None]
         self._room_bytes = room_bytes
         self._roots: dict[Path, Path] = {}
+        self._locks: list[int] = []
         self._given: dict[str, Path] = {}
 
     def of(self, run: str) -> Path:
@@ -46,16 +48,19 @@ class Scratch:
         for root in self._roots.values():
             shutil.rmtree(root, ignore_errors=True)
         self._roots.clear()
+        for lock in self._locks:
+            os.close(lock)
+        self._locks.clear()
 
     def sweep(self) -> list[str]:
-        """Remove the directories of workers that are gone; return them. Other containers' are not ours to judge."""
+        """Remove the directories of workers that are gone; return them."""
         removed: list[str] = []
-        space = _pid_space()
         for parent in self._parents:
-            for path in parent.glob("soundfleet-*"):
-                match = _NAME.fullmatch(path.name)
-                if match and match["space"] == space != "0" and born(int(match["pid"])) != match["born"]:
+            for path in parent.glob(f"{_PREFIX}*"):
+                lock = _lock(path, wait=False)
+                if lock is not None:
                     shutil.rmtree(path, ignore_errors=True)
+                    os.close(lock)
                     removed.append(str(path))
         return removed
 
@@ -64,26 +69,38 @@ class Scratch:
         root = self._roots.get(parent)
         if root is None:
             parent.mkdir(parents=True, exist_ok=True)
-            name = f"soundfleet-{_pid_space()}-{os.getpid()}-{born(os.getpid()) or 0}-"
-            root = self._roots[parent] = Path(tempfile.mkdtemp(prefix=name, dir=parent))
+            root = self._roots[parent] = self._make(parent)
         return root
 
+    def _make(self, parent: Path) -> Path:
+        """Make a directory and lock it; another when a neighbour swept it before it was locked."""
+        while True:
+            root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            lock = _lock(root, wait=True)
+            if lock is not None:
+                self._locks.append(lock)
+                return root
+            if root.exists():  # on a file system without locks, where neighbours cannot sweep either
+                return root
 
-def born(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks; None when there is no such process."""
+
+def _lock(path: Path, wait: bool) -> int | None:
+    """Lock a directory; return the descriptor that holds the lock until it is closed, however its process ends.
+
+    None when it is gone, not ours to open, or locked by another; also where the file system has no locks.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
         return None
-    return stat.rpartition(b")")[2].split()[19].decode()
-
-
-def _pid_space() -> str:
-    """The number of this process's pid namespace; "0" where there is no such thing."""
     try:
-        return re.sub(r"\D", "", os.readlink("/proc/self/ns/pid")) or "0"
+        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            return fd
     except OSError:
-        return "0"
+        pass  # another's, or gone while we waited
+    os.close(fd)
+    return None
 
 
 def _free_bytes(path: Path) -> int:

@@ -38,6 +38,8 @@ from .tools import Tools
 
 RELEASE_SEC = 20.0
 """For handing back what a drain could not finish."""
+CLEAN_UP_SEC = 2.0
+"""For threads of runs that are settled; what they still write afterwards is removed under them."""
 
 
 def name_worker() -> str:
@@ -57,6 +59,7 @@ class Worker:
         self._scratch = scratch
         self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
+        self._cleaning: set[asyncio.Task[None]] = set()
         self._started_at = datetime.now(UTC)
         self._blocking = aconnect_blocking(settings.redis_url, BLOCK_SEC)
         keys, limits, batcher, redis = tools.keys, tools.limits, tools.batcher, tools.redis
@@ -84,7 +87,7 @@ class Worker:
             Promoter(keys, batcher),
             Expirer(keys, limits, batcher),
             Reaper(keys, limits, batcher, log),
-            Sweeper(keys, batcher, redis, groups),
+            Sweeper(keys, batcher, redis, groups, scratch, log),
             self._heartbeat,
             self._control,
         )
@@ -136,6 +139,11 @@ class Worker:
         for task in [*duties, *self._tasks]:
             task.cancel()
         await asyncio.gather(*duties, *self._tasks, return_exceptions=True)
+        if self._cleaning:
+            _, stuck = await asyncio.wait(self._cleaning, timeout=CLEAN_UP_SEC)
+            for task in stuck:
+                task.cancel()
+            await asyncio.gather(*stuck, return_exceptions=True)
         await _quietly(self._control.close())
         await _quietly(self._heartbeat.withdraw())
         await _quietly(drop_own(self._tools.redis, self._tools.keys, self.id))
@@ -163,7 +171,7 @@ class Worker:
         run.task.add_done_callback(self._tasks.discard)
 
     async def _carry(self, run: Run, older: Run | None) -> None:
-        """One run from its claim to its clean-up; a slot is free as soon as it is settled."""
+        """One run from its claim to its settlement, which frees its slot; its clean-up may take longer."""
         try:
             if older is not None and older.task is not None:
                 run.log.warning(Event.replaced)  # Redis came back without our claim, and gave the job out again
@@ -176,7 +184,9 @@ class Worker:
             if self.runs.get(run.token.job_id) is run:
                 del self.runs[run.token.job_id]
             self._claimer.slot_freed()
-            await run.clean_up()
+            cleaning = asyncio.create_task(run.clean_up(), name=f"clean-up of {run.name}")
+            self._cleaning.add(cleaning)
+            cleaning.add_done_callback(self._cleaning.discard)
 
     def services(self) -> list[tuple[Kind, str]]:
         """What this worker claims for: the engine's backends that can be used."""
