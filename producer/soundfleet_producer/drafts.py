@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +47,17 @@ class Checked(NamedTuple):
     request: JobRequest
     spec: BackendSpec
     upload: Path | None
+
+
+@contextmanager
+def preparing() -> Iterator[None]:
+    """Type what a request and its file may raise on their way to a draft: INVALID_MESSAGE, INVALID_SOURCE."""
+    try:
+        yield
+    except UnicodeError as exc:
+        raise error(ErrorCode.INVALID_MESSAGE, f"the request holds what is no text: {exc}") from exc
+    except OSError as exc:
+        raise error(ErrorCode.INVALID_SOURCE, f"the file cannot be read: {exc}", "Look at its disk.") from exc
 
 
 def check(request: JobRequest, settings: Settings, foreign: Mapping[str, BackendSpec]) -> Checked:
@@ -100,13 +112,20 @@ def _complete_separation(request: SeparationRequest, settings: Settings) -> tupl
     elif isinstance(source, str):
         source = parse_source(source)
     if isinstance(source, LocalFile):
-        upload = Path(source.path).expanduser()
+        upload = _path_of(source)
         source = _STAND_IN
     if source is not request.source:
         changes["source"] = source
     if request.client is None and settings.client is not None:
         changes["client"] = settings.client
     return (msgspec.structs.replace(request, **changes) if changes else request), upload
+
+
+def _path_of(source: LocalFile) -> Path:
+    try:
+        return Path(source.path).expanduser()
+    except RuntimeError:  # "~name" of nobody's home
+        return Path(source.path)
 
 
 def seed_of(job_id: str) -> int:

@@ -24,6 +24,7 @@ from soundfleet_schemas import (
     Kind,
     SoundfleetError,
     StemSeparationOptions,
+    UploadSource,
     WorkerInfo,
     error,
 )
@@ -57,7 +58,9 @@ class Operations:
 
     def submit(self, request: JobRequest) -> Steps[Submitted]:
         foreign = yield from self._foreign([request])
-        draft = yield from self._finish(drafts.check(request, self.settings, foreign))
+        with drafts.preparing():
+            checked = drafts.check(request, self.settings, foreign)
+        draft = yield from self._finish(checked)
         limits = self.settings.limits
         exchange = verbs.submit(self.keys, draft.request, draft.fingerprint, limits, draft.estimated_sec)
         submitted: Submitted = yield Perform(exchange)
@@ -83,8 +86,9 @@ class Operations:
         flight = Flight(self.keys, self.settings.limits)
         for request in requests:
             try:
-                checked = drafts.check(request, self.settings, foreign)
-                flight.places.append(drafts.finish(checked, None) if checked.upload is None else checked)
+                with drafts.preparing():
+                    checked = drafts.check(request, self.settings, foreign)
+                    flight.places.append(drafts.finish(checked, None) if checked.upload is None else checked)
             except SoundfleetError as exc:
                 flight.places.append(exc)
         if not any(isinstance(place, Checked) for place in flight.places):
@@ -102,9 +106,12 @@ class Operations:
     def _finish(self, checked: Checked) -> Steps[Draft]:
         stored = None
         if checked.upload is not None:
-            limit = self.settings.limits.max_file_bytes
-            stored = yield Blocking(partial(self.storage.upload_source, checked.upload, limit))
+            stored = yield Blocking(partial(self._store, checked.upload))
         return drafts.finish(checked, stored)
+
+    @drafts.preparing()
+    def _store(self, path: Path) -> UploadSource:
+        return self.storage.upload_source(path, self.settings.limits.max_file_bytes)
 
     def _foreign(self, requests: list[JobRequest]) -> Steps[dict[str, BackendSpec]]:
         """What workers have published of the backends that the requests name and the catalog does not hold."""
@@ -146,7 +153,7 @@ class Operations:
             raise _no_job(job_id)
         generation = lane.startswith(Kind.generate.encode())
         code = ErrorCode.GENERATION_CANCELLED if generation else ErrorCode.SEPARATION_CANCELLED
-        info = error(code, "the job was cancelled before it ran").info
+        info = error(code, "the job was cancelled while it waited").info
         status: JobStatus = yield Perform(verbs.cancel(self.keys, job_id, info, self.settings.limits))
         return status
 

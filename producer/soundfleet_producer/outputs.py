@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,13 +49,33 @@ def _with_url(file: FileT, storage: Storage) -> FileT:
 def download_all(result: JobResult, directory: Path, storage: Storage) -> list[Path]:
     """Download every file of a result and its manifest; return their paths, the manifest last.
 
-    A path appears only when its file is whole and is what the result says. Raises STORAGE_REFUSED otherwise.
+    A path appears only when its file is whole and is what the result says. Raises STORAGE_REFUSED otherwise,
+    INVALID_OPTION when the directory takes no files.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = [_download(file, directory, storage) for file in result.files.values()]
-    manifest = directory / MANIFEST
-    storage.download(result.output_dir + MANIFEST, manifest)
+    with _writing_to(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        paths = [_download(file, directory, storage) for file in result.files.values()]
+        manifest = directory / MANIFEST
+        storage.download(result.output_dir + MANIFEST, manifest)
     return [*paths, manifest]
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make the directory of files that are yet to come. Raises INVALID_OPTION when no file can be written there."""
+    with _writing_to(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):  # the system's own answer, whatever the modes say
+            pass
+
+
+@contextmanager
+def _writing_to(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        reason = "it is a file" if directory.is_file() else exc.strerror or exc
+        message = f"files cannot be written to {directory}: {reason}"
+        raise error(ErrorCode.INVALID_OPTION, message, "Choose another directory.") from exc
 
 
 def _download(file: AudioFile, directory: Path, storage: Storage) -> Path:

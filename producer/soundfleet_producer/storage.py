@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from soundfleet_schemas import ErrorCode, UploadSource, error
+from soundfleet_schemas.sources import MAX_NAME_CHARS
 
 from .settings import Settings
 from .storage_errors import MISSING, calling
@@ -46,6 +47,7 @@ class Storage:
         cdn_base: str = "",
         presign_sec: int = PRESIGN_LIMIT_SEC,
         env: Mapping[str, str] | None = None,
+        read_timeout_sec: float = READ_TIMEOUT_SEC,
     ) -> None:
         """``env`` holds the AWS_* variables; the process's own when None."""
         self.bucket = bucket
@@ -53,11 +55,17 @@ class Storage:
         self._cdn_base = cdn_base.rstrip("/")
         self._presign_sec = min(presign_sec, PRESIGN_LIMIT_SEC)
         self._env = env
+        self._read_timeout_sec = read_timeout_sec
         self._lock = threading.Lock()
         self._client: Any = None
 
     @classmethod
-    def from_settings(cls, settings: Settings, env: Mapping[str, str] | None = None) -> Storage:
+    def from_settings(
+        cls,
+        settings: Settings,
+        env: Mapping[str, str] | None = None,
+        read_timeout_sec: float = READ_TIMEOUT_SEC,
+    ) -> Storage:
         """The bucket that the settings name, with the AWS_* variables of ``env`` (the process's own when None)."""
         return cls(
             settings.bucket,
@@ -65,6 +73,7 @@ class Storage:
             cdn_base=settings.cdn_base,
             presign_sec=settings.limits.presign_sec,
             env=env,
+            read_timeout_sec=read_timeout_sec,
         )
 
     def ensure_bucket(self) -> None:
@@ -105,7 +114,7 @@ class Storage:
                 if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                     self.delete(key)  # what was stored is not what was hashed
                     raise error(ErrorCode.INVALID_SOURCE, f"{path} changed while it was read", "Submit it again.")
-        return UploadSource(key=key, sha256=sha256, size_bytes=before.st_size, filename=path.name)
+        return UploadSource(key=key, sha256=sha256, size_bytes=before.st_size, filename=_shown_name(path))
 
     def put_file(self, key: str, path: Path | str, content_type: str) -> None:
         """Store a local file; large ones go in parts."""
@@ -204,7 +213,7 @@ class Storage:
     def _s3(self) -> Any:
         with self._lock:
             if self._client is None:
-                self._client = _connect(self._env)
+                self._client = _connect(self._env, self._read_timeout_sec)
             return self._client
 
 
@@ -220,9 +229,10 @@ def shortest_expiry(rules: Iterable[Mapping[str, Any]], prefix: str) -> int | No
     return min(days, default=None)
 
 
-def _connect(given: Mapping[str, str] | None) -> Any:
+def _connect(given: Mapping[str, str] | None, read_timeout_sec: float) -> Any:
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
     from botocore.session import Session
 
     env = os.environ if given is None else given
@@ -241,13 +251,18 @@ def _connect(given: Mapping[str, str] | None) -> Any:
         s3={"addressing_style": "path" if endpoint else "auto"},
         retries={"mode": "standard", "max_attempts": ATTEMPTS},
         connect_timeout=CONNECT_TIMEOUT_SEC,
-        read_timeout=READ_TIMEOUT_SEC,
+        read_timeout=read_timeout_sec,
         max_pool_connections=CONNECTIONS,
         request_checksum_calculation="when_required",  # what servers other than AWS understand
         response_checksum_validation="when_required",
         tcp_keepalive=True,
     )
-    return session.client("s3", endpoint_url=endpoint, config=config)
+    try:
+        return session.client("s3", endpoint_url=endpoint, config=config)
+    except BotoCoreError:
+        raise
+    except ValueError as exc:  # what botocore says of an address that is none
+        raise error(ErrorCode.INVALID_SETTING, f"AWS_ENDPOINT_URL_S3: {exc}", "Give http:// or https:// HOST.") from exc
 
 
 def _transfer() -> Any:
@@ -259,12 +274,19 @@ def _transfer() -> Any:
 def _open_source(path: Path) -> BufferedReader:
     try:
         if not path.is_file():
+            if path.is_dir():
+                raise error(ErrorCode.INVALID_SOURCE, f"{path} is a directory", "Give one file of it.")
             raise error(ErrorCode.SOURCE_NOT_FOUND, f"there is no file {path}")
         return path.open("rb")
     except PermissionError:
         raise error(ErrorCode.SOURCE_FORBIDDEN, f"{path} may not be read", "Change its permissions.") from None
     except OSError as exc:
         raise error(ErrorCode.SOURCE_NOT_FOUND, f"{path} cannot be read: {exc.strerror}") from None
+
+
+def _shown_name(path: Path) -> str:
+    """The name of a file as a message can carry it: names on a disk are bytes, and may be no text."""
+    return path.name.encode(errors="replace").decode()[:MAX_NAME_CHARS]
 
 
 def _too_large(name: str, size: int, max_bytes: int) -> Exception:

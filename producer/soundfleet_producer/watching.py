@@ -46,6 +46,8 @@ class Deadline:
     """The end of a wait, if it has one."""
 
     def __init__(self, timeout_sec: float | None, clock: Callable[[], float]) -> None:
+        if timeout_sec is not None and math.isnan(timeout_sec):
+            raise error(ErrorCode.INVALID_OPTION, "timeout_sec is not a number", "Leave it out to wait for the end.")
         self._timeout_sec = timeout_sec
         self._clock = clock
         self._start = clock()

@@ -14,6 +14,8 @@ from threading import Thread
 
 import pytest
 
+from soundfleet_producer.local import free_port
+
 COMMIT = "c" * 40
 FILES = {"htdemucs.yaml": b"models: ['955717e8']\n", "955717e8.safetensors": b"not weights, but the hub does not care"}
 
@@ -67,7 +69,7 @@ def pull(model: str, hub: str, home: Path, **env: str) -> subprocess.CompletedPr
 def test_a_pulled_model_lies_where_the_workers_look(hub: str, tmp_path: Path) -> None:
     """Every file of the bag, by its name."""
     done = pull("htdemucs", hub, tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     said = json.loads(done.stdout)
     assert {path.name: path.read_bytes() for path in Path(said["folder"]).iterdir()} == FILES
 
@@ -87,4 +89,18 @@ def test_what_cannot_be_pulled_is_one_line(
     done = pull(model, hub, tmp_path, **env)
     assert done.returncode != 0
     assert done.stdout == ""
-    assert json.loads(done.stderr.splitlines()[-1])["code"] == code
+    assert json.loads(done.stderr)["code"] == code
+
+
+def test_a_hub_that_is_away_is_one_line(tmp_path: Path) -> None:
+    """The hub's client would tell of each of its attempts."""
+    done = pull("htdemucs", f"http://127.0.0.1:{free_port()}", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert json.loads(done.stderr)["code"] == "BACKEND_NOT_READY"
+
+
+def test_a_model_that_is_here_needs_no_hub(hub: str, tmp_path: Path) -> None:
+    """What is there is not asked for again."""
+    there = pull("htdemucs", hub, tmp_path)
+    away = pull("htdemucs", f"http://127.0.0.1:{free_port()}", tmp_path)
+    assert (away.returncode, away.stdout) == (0, there.stdout)

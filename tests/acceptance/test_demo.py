@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import wave
 from pathlib import Path
 
 import av
 import pytest
 from tests.waiting import wait_until
+
+from soundfleet_producer.local.scratch import temporary_directory
 
 STEMS = {"drums", "bass", "other", "vocals"}
 
@@ -94,6 +97,25 @@ def test_a_worker_that_dies_ends_the_demo(place: Path) -> None:
         os.kill(wait_until(lambda: _worker_of(process.pid), "the worker to start", 60), signal.SIGKILL)
         assert process.wait(60) == 1
     assert b"WORKER_CRASHED: the worker ended" in log.read_bytes()
+    assert list((place / "tmp").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only its kernel ends the children of a killed process")
+def test_what_a_killed_demo_leaves_is_cleared_by_the_next(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes end with it (a guard looks for them); the next start takes its files, and not those of others."""
+    log = place / "log"
+    with log.open("wb") as sink, subprocess.Popen(_command(place), stderr=sink, stdout=sink) as process:
+        wait_until(lambda: b"claimed" in log.read_bytes() or process.poll() is not None, "a job to run", 60)
+        process.kill()
+    (left,) = (place / "tmp").iterdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place / "tmp"))  # this process chose its own before
+
+    def cleared() -> bool:
+        with temporary_directory("soundfleet-demo-") as ours, temporary_directory("soundfleet-demo-"):
+            assert ours.exists()
+            return not left.exists()
+
+    wait_until(cleared, "the dead demo's files to go", 30)  # a server that is still ending may write once more
     assert list((place / "tmp").iterdir()) == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import threading
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from soundfleet_producer.connections import connect
 from soundfleet_producer.drafts import check, finish
 from soundfleet_producer.overlap import perform_while
 from soundfleet_producer.queue import verbs
+from soundfleet_producer.queue.verbs import Submitted
 from soundfleet_schemas import (
     BackendSpec,
     ErrorCode,
@@ -26,8 +29,10 @@ from soundfleet_schemas import (
     SettingsError,
     SourceError,
     StemSeparationOptions,
+    UploadSource,
     WorkerInfo,
     encode,
+    new_id,
 )
 
 MINI = StemSeparationOptions(model="htdemucs_mini")
@@ -87,6 +92,60 @@ def test_many_jobs_may_bring_their_files(producer: Producer, tmp_path: Path) -> 
             expected = ErrorCode.SOURCE_NOT_FOUND if n % 4 == 2 else ErrorCode.INVALID_PROMPT
             assert answer.code is expected  # type: ignore[union-attr]
     assert producer.submit_many([]) == []
+
+
+def test_a_file_that_cannot_be_read_costs_only_its_own_job(
+    producer: Producer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken disk under one file of a batch, names that are no text, homes of nobody: each has its own answer."""
+    names = ["good.wav", "bro\udcffken.wav", "bad\udcffname.wav"]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode(errors="surrogateescape"))
+    upload = producer.storage.upload_source
+
+    def upload_source(path: Path, max_bytes: int | None = None) -> UploadSource:
+        if "ken" in path.name:
+            raise OSError(errno.EIO, "Input/output error")
+        return upload(path, max_bytes)
+
+    monkeypatch.setattr(producer.storage, "upload_source", upload_source)
+    sources = [*(tmp_path / name for name in names), Path("~nobody-at-all/song.wav")]
+    good, broken, bad, nobody = producer.submit_many(
+        [SeparationRequest(source=source, options=MINI) for source in sources]
+    )
+    assert isinstance(good, Submitted)
+    assert isinstance(bad, Submitted)
+    assert isinstance(broken, InvalidRequest)
+    assert isinstance(nobody, SourceError)
+
+
+def test_a_cached_result_names_the_job_that_was_asked(producer: Producer, hands: Hands) -> None:
+    """Another job did the work; whoever reads the second job's result finds the second job's id in it."""
+    request = GenerationRequest(prompt="warm lofi", duration_sec=30, seed=7)
+    draft = finish(check(request, producer.settings, {}), None)
+    first = producer.submit(request).id
+    hands.complete(hands.claim().token, {"drums": b"boom"}, draft.fingerprint)
+    second = producer.submit(msgspec.structs.replace(request, id=new_id()))
+    assert second.status is JobStatus.completed
+    result = producer.result(second.id)
+    assert (result.job_id, result.cached, producer.result(first).job_id) == (second.id, True, first)
+
+
+def test_waiting_for_no_number_of_seconds_is_refused(producer: Producer) -> None:
+    """It would wait for ever."""
+    with pytest.raises(InvalidRequest, match="not a number"):
+        producer.result(producer.submit(_request()).id, math.nan)
+
+
+def test_files_that_cannot_be_written_are_an_error_of_the_request(
+    producer: Producer, hands: Hands, tmp_path: Path
+) -> None:
+    """The directory is a file."""
+    job_id = producer.submit(_request()).id
+    hands.complete(hands.claim().token, {"drums": b"boom"})
+    (tmp_path / "out").touch()
+    with pytest.raises(InvalidRequest, match="it is a file"):
+        producer.download(job_id, tmp_path / "out")
 
 
 def test_submitting_goes_on_after_a_restart_of_redis(producer: Producer, stack: Stack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.stacks import Stack
 
 from soundfleet_producer.local import S3Server
 from soundfleet_producer.storage import PART_BYTES, Storage
-from soundfleet_schemas import ErrorCode, SoundfleetError, SourceError, StorageError
+from soundfleet_schemas import ErrorCode, InvalidRequest, SettingsError, SoundfleetError, SourceError, StorageError
 
 
 @pytest.fixture
@@ -28,6 +29,31 @@ def test_an_upload_is_named_by_its_content(storage: Storage, tmp_path: Path) -> 
     first, second = (storage.upload_source(tmp_path / name) for name in ("a.MP3", "b.mp3"))
     assert first.key == second.key == f"uploads/{first.sha256}.mp3"
     assert (first.filename, second.filename, first.size_bytes) == ("a.MP3", "b.mp3", 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(b"bad\xff\xfename.mp3", "bad??name.mp3"), ("bärlauch.mp3".encode(), "bärlauch.mp3")],
+)
+def test_a_file_whose_name_is_no_text_is_uploaded(storage: Storage, tmp_path: Path, name: bytes, shown: str) -> None:
+    """Names on a disk are bytes; a message carries characters."""
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(b"music")
+    source = storage.upload_source(path)
+    assert source.filename == shown
+    assert source.key == f"uploads/{source.sha256}.mp3"
+
+
+def test_a_directory_is_called_one(storage: Storage, tmp_path: Path) -> None:
+    """It is there, but it is no file."""
+    with pytest.raises(InvalidRequest, match="is a directory"):
+        storage.upload_source(tmp_path)
+
+
+def test_an_endpoint_that_is_no_address_is_a_setting_error(stack: Stack) -> None:
+    """The message names the variable, before anything is sent."""
+    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL_S3"):
+        Storage.from_settings(stack.settings, stack.env | {"AWS_ENDPOINT_URL_S3": "bogus"}).exists("x")
 
 
 def test_an_upload_that_is_there_is_not_sent_again(storage: Storage, stack: Stack, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_an_answer_from_the_cache_says_so_in_both_places() -> None:
     job = read_job(ID, fields)
     assert job.cached
     assert job.result is not None
-    assert job.result.cached
+    assert (job.result.job_id, job.result.cached) == (ID, True)
 
 
 def test_fields_of_a_newer_version_are_passed_over() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from soundfleet_schemas import SoundfleetError
+from soundfleet_schemas import ErrorCode, SoundfleetError, error
 
 from . import demo, doctor, fleet, follow, publish, top
 from .backends import backends
@@ -77,7 +77,9 @@ def run(arguments: Sequence[str]) -> int:
         complain(exc.info, "--json" in arguments)
         return exit_code_of(exc)
     except ClickException as exc:
-        complain_of_usage(f"{exc.format_message()} See: soundfleet --help")
+        if exc.format_message():  # there is none where the help itself was the answer
+            usage = error(ErrorCode.INVALID_OPTION, exc.format_message(), "See: soundfleet --help").info
+            complain_of_usage(usage, "--json" in arguments)
         return ExitCode.USAGE
     except (typer.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED

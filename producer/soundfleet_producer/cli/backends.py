@@ -42,7 +42,7 @@ def pull(
     """
     settings = Settings.load()
     source = worker_module("backends.contract").ModelSource(offline=settings.offline)
-    folder = worker_module("separation.loading").pull(model, source)
+    folder = worker_module("separation.loading").pull(model, source, quiet=as_json)
     if as_json:
         emit({"model": model, "folder": str(folder)})
     else:

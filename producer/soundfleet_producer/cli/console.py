@@ -85,15 +85,20 @@ def emit(document: msgspec.Struct | dict[str, object]) -> None:
 
 def complain(info: ErrorInfo, as_json: bool = False) -> None:
     """Write an error as one line of stderr."""
+    said = info.message.encode(errors="replace").decode()  # the name of a file that it quotes may be no text
+    info = msgspec.structs.replace(info, message=said)
     if as_json:
         sys.stderr.write(encode(info).decode() + "\n")
     else:
         err.print(f"[bold red]error[/] {_plain(str(info))}", soft_wrap=True)
 
 
-def complain_of_usage(message: str) -> None:
-    """Write a mistake on the command line as one line of stderr."""
-    err.print(f"[bold red]error[/] {_plain(message)}", soft_wrap=True)
+def complain_of_usage(info: ErrorInfo, as_json: bool = False) -> None:
+    """Write a mistake on the command line as one line of stderr; its code is only for scripts."""
+    if as_json:
+        complain(info, as_json)
+    else:
+        err.print(f"[bold red]error[/] {_plain(f'{info.message} {info.action}')}", soft_wrap=True)
 
 
 def _plain(text: str) -> str:

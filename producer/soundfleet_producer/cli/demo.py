@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +28,8 @@ from soundfleet_schemas import (
 
 from ..client import Producer
 from ..local import Child, LocalStack
+from ..local.scratch import temporary_directory
+from ..outputs import prepare_directory
 from . import options as o
 from .adding_up import difference_db
 from .console import ExitCode, emit, end_on_terminate, err, say
@@ -59,8 +61,9 @@ def demo(
     Example: soundfleet demo --input song.mp3 --out ./stems
     """
     end_on_terminate()
+    prepare_directory(out_dir)
     with ExitStack() as running:
-        scratch = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="soundfleet-demo-")))
+        scratch = running.enter_context(temporary_directory("soundfleet-demo-"))
         worker, fleet = _start(scratch, running)
         delivered: list[Delivered] = []
         with JobProgress(shown=not as_json) as progress:
@@ -108,7 +111,9 @@ def _start(scratch: Path, running: ExitStack) -> tuple[Child, Producer]:
         ours = {"SOUNDFLEET_SCRATCH_DIR": str(scratch), "SOUNDFLEET_GRACE_SEC": "5"}
         only = f"generate.{GENERATOR},separate.{SEPARATOR}"
         command = [sys.executable, "-m", "soundfleet_producer.cli", "worker", "--only", only, "--device", "cpu"]
-        worker = Child("the worker", command, scratch / "worker.log", inherited | stack.env | ours)
+        env = inherited | stack.env | ours
+        # Its queue dies with the demo: there is nothing that it could still settle.
+        worker = Child("the worker", command, scratch / "worker.log", env, orphaned=signal.SIGKILL)
         running.callback(worker.stop, GRACE_SEC)
         worker.start()
         return worker, running.enter_context(Producer(stack.settings, stack.storage))

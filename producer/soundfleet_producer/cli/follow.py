@@ -10,7 +10,7 @@ import typer
 from soundfleet_schemas import EventType, JobEvent, JobStatus
 
 from ..client import Producer
-from ..outputs import result_of
+from ..outputs import prepare_directory, result_of
 from . import options as o
 from .console import OF_JOB, ExitCode, complain, emit, err, say
 from .progress import JobProgress
@@ -70,6 +70,8 @@ def watch(
     """
     with Producer.from_env() as fleet:
         label = fleet.status(job_id).kind
+        if out_dir is not None:
+            prepare_directory(out_dir)
         return follow(fleet, job_id, label=label, directory=out_dir, after=after, timeout=timeout, as_json=as_json)
 
 

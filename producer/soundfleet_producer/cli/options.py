@@ -12,13 +12,22 @@ from soundfleet_schemas import BitDepth, OutputFormat, Priority
 
 FILES, QUEUE, FOLLOWING = "The files", "In the queue", "Following the job"
 SECONDS = "SEC"
+LONGEST_SEC = 366 * 86_400.0
+"""What any option in seconds takes at most: longer than a fleet keeps anything."""
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, one document per line, and nothing else on stdout.")]
 
 
-def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, help=text, metavar=metavar)
+def _option(*names: str, panel: str, text: str, metavar: str | None = None, callback: Any = None) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, help=text, metavar=metavar, callback=callback)
+
+
+def _seconds(value: float | None) -> float | None:
+    """Refuse what is no length of time: not a number, endless, negative, or longer than a calendar."""
+    if value is not None and not 0 <= value <= LONGEST_SEC:
+        raise typer.BadParameter(f"{value:g} is not between 0 and {LONGEST_SEC:.0f} seconds")
+    return value
 
 
 Watch = Annotated[bool, _option("--watch", "-w", panel=FOLLOWING, text="Follow the job to its end.")]
@@ -28,7 +37,13 @@ Out = Annotated[
 ]
 Timeout = Annotated[
     float | None,
-    _option("--timeout", panel=FOLLOWING, text="Follow for at most so long; the job goes on.", metavar=SECONDS),
+    _option(
+        "--timeout",
+        panel=FOLLOWING,
+        text="Follow for at most so long; the job goes on.",
+        metavar=SECONDS,
+        callback=_seconds,
+    ),
 ]
 
 Format = Annotated[OutputFormat, _option("--format", "-f", panel=FILES, text="Format of the audio.")]
@@ -44,10 +59,17 @@ Client = Annotated[
 ]
 ExpiresIn = Annotated[
     float | None,
-    _option("--expires-in", panel=QUEUE, text="Drop the job if it has not started by then.", metavar=SECONDS),
+    _option(
+        "--expires-in",
+        panel=QUEUE,
+        text="Drop the job if it has not started by then.",
+        metavar=SECONDS,
+        callback=_seconds,
+    ),
 ]
 TimeLimit = Annotated[
-    float | None, _option("--time-limit", panel=QUEUE, text="End a run that takes longer.", metavar=SECONDS)
+    float | None,
+    _option("--time-limit", panel=QUEUE, text="End a run that takes longer.", metavar=SECONDS, callback=_seconds),
 ]
 Cache = Annotated[
     bool, _option("--cache/--no-cache", panel=QUEUE, text="Whether finished work of the same request may answer.")

@@ -22,6 +22,7 @@ from soundfleet_schemas import (
 )
 
 from ..client import Producer
+from ..outputs import prepare_directory
 from . import options as o
 from .console import ExitCode, emit, err, say
 from .follow import follow
@@ -147,6 +148,8 @@ def _publish(request: JobRequest, *, watch: bool, directory: Path | None, timeou
     followed = watch or directory is not None
     if timeout is not None and not followed:
         raise typer.BadParameter("--timeout acts only together with --watch or --out")
+    if directory is not None:
+        prepare_directory(directory)
     with Producer.from_env() as fleet:
         submitted = fleet.submit(request)
         if as_json:

@@ -29,12 +29,21 @@ class Child:
     Started from another thread than the main one, it misses the kernel's protection: that is bound to the thread.
     """
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        orphaned: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        """``orphaned`` is what the kernel sends to the process when its parent is killed."""
         self.name = name
         self.log = log
         self._argv = list(argv)
         self._env = None if env is None else dict(env)
         self._process: subprocess.Popen[bytes] | None = None
+        self._orphaned = orphaned
         self._log_start = 0
 
     @property
@@ -57,7 +66,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=self._env,
                 process_group=0,  # a Ctrl-C on the terminal is the parent's to answer
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=_die_with(os.getpid(), self._orphaned),
             )
 
     def wait_ready(self, ready: Callable[[], bool], code: ErrorCode, timeout_sec: float = START_TIMEOUT_SEC) -> None:
@@ -113,14 +122,14 @@ class Child:
             return None
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
+def _die_with(parent: int, number: signal.Signals) -> Callable[[], None] | None:
     if not sys.platform.startswith("linux") or threading.current_thread() is not threading.main_thread():
         return None  # the signal would come at the end of the thread, not of the process
 
     def arm() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
         if os.getppid() != parent:  # the parent died between fork and prctl
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     return arm
 

@@ -61,13 +61,20 @@ class LocalStack:
         return Storage.from_settings(self.settings, self.env)
 
     def __enter__(self) -> LocalStack:
+        try:
+            self._start()
+        except OSError as exc:
+            message = f"a local stack cannot run in {self.directory}: {exc}"
+            raise error(ErrorCode.INVALID_SETTING, message, "Choose another directory.") from exc
+        return self
+
+    def _start(self) -> None:
         with ExitStack() as parts:  # what has started is stopped when a later part does not start
             parts.enter_context(self._alone())
             parts.enter_context(self.redis)
             parts.enter_context(self.s3)
             self.storage.ensure_bucket()
             self._parts = parts.pop_all()
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self._parts.close()

@@ -97,7 +97,7 @@ def _job(job_id: str, fields: Fields) -> Job:
         options=options,
         progress=int(fields.get(b"progress", 0)),
         stage=Stage(fields[b"stage"].decode()) if b"stage" in fields else None,
-        result=msgspec.structs.replace(result, cached=True) if result is not None and cached else result,
+        result=msgspec.structs.replace(result, job_id=job_id, cached=True) if result is not None and cached else result,
         error=_error(fields.get(b"error")),
         estimated_duration=int(fields[b"estimated"]) if int(fields.get(b"estimated", 0)) else None,
         actual_duration=None if finished_at is None or started_at is None else _seconds(finished_at - started_at),
