@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -25,6 +26,8 @@ def pytest_configure() -> None:
         if name.startswith(("SOUNDFLEET_", "AWS_")):
             del os.environ[name]
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: our children would be deaf, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     guards.mark_children()
 
 
