@@ -92,7 +92,7 @@ class RedisServer:
         self._child.start()
         try:
             self._child.wait_ready(self._answers, ErrorCode.QUEUE_UNAVAILABLE)
-        except BaseException:
+        except BaseException:  # also an interruption: a server that is half up must not stay
             self._child.stop()
             raise
 

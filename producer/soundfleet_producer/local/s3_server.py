@@ -59,7 +59,7 @@ class S3Server:
         self._child.start()
         try:
             self._child.wait_ready(self._answers, ErrorCode.STORAGE_UNAVAILABLE)
-        except BaseException:
+        except BaseException:  # also an interruption: a server that is half up must not stay
             self._child.stop()
             raise
 
