@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from soundfleet_schemas import ErrorCode, Limits, SchedulerType, SoundfleetError, Strict, check_limits, error
+from soundfleet_schemas import ErrorCode, Limits, Precision, SchedulerType, SoundfleetError, Strict, check_limits, error
 
 ENV_PREFIX = "SOUNDFLEET_"
 LIMITS_PREFIX = "LIMITS_"
@@ -49,6 +49,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Directory of models (demucs' ``--repo`` layout); the hub's cache when empty."""
     offline: bool = False
     """Never ask a model hub."""
+    precision: Precision = Precision.Auto
+    """In which floats the models compute: auto, fp32, bf16, fp16."""
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     """CPU threads of the engine; 0 is one per core."""
     memory_mb: Annotated[int, msgspec.Meta(ge=0)] = 0

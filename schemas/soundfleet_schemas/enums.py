@@ -80,6 +80,15 @@ class BitDepth(StrEnum):
     float32 = "float"
 
 
+class Precision(StrEnum):
+    """In which floats a worker's models compute; audio is float32 everywhere."""
+
+    Auto = "auto"
+    Float32 = "fp32"
+    BFloat16 = "bf16"
+    Float16 = "fp16"
+
+
 class Stage(StrEnum):
     """The stages of a run, in order; the same words stand in progress, metrics and logs."""
 

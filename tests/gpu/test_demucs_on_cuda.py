@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 from soundfleet_schemas import CATALOG, STEMS, SeparationRequest, StemSeparationOptions  # noqa: E402
-from soundfleet_worker.backends.contract import EngineJob, ModelSource, Run  # noqa: E402
+from soundfleet_worker.backends.contract import EngineJob, ModelConfig, Run  # noqa: E402
 from soundfleet_worker.backends.demucs import DemucsFactory, DemucsModel  # noqa: E402
 from soundfleet_worker.engine.devices import budget_bytes, choose_device  # noqa: E402
 from soundfleet_worker.engine.faults import is_out_of_memory  # noqa: E402
@@ -26,7 +26,7 @@ SPEC = CATALOG["htdemucs_mini"]
 
 
 def load(device: str) -> DemucsModel:
-    model = DemucsFactory(SPEC, ModelSource(offline=True)).load(device, lambda _status, _percent: None)
+    model = DemucsFactory(SPEC, ModelConfig(offline=True)).load(device, lambda _status, _percent: None)
     assert isinstance(model, DemucsModel)
     return model
 

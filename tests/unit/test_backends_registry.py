@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from soundfleet_schemas import CATALOG, BackendStatus, ErrorCode, SoundfleetError
-from soundfleet_worker.backends.contract import ModelSource
+from soundfleet_worker.backends.contract import ModelConfig
 from soundfleet_worker.backends.registry import REGISTRY, build
 
 
@@ -20,7 +20,7 @@ def trial_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_own_backend_is_in_the_catalogue_and_can_be_made() -> None:
     """Making a factory loads nothing; its status can be asked at once."""
-    factories = build(source=ModelSource(offline=True))
+    factories = build(source=ModelConfig(offline=True))
     assert set(factories) == set(REGISTRY) <= set(CATALOG)
     for name, factory in factories.items():
         status, reason = factory.status()

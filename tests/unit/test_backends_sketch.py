@@ -9,14 +9,14 @@ import pytest
 
 pytest.importorskip("numpy", reason="needs the worker extra")
 from soundfleet_schemas import CATALOG, GenerationRequest
-from soundfleet_worker.backends.contract import EngineJob, Model, ModelSource, Output
+from soundfleet_worker.backends.contract import EngineJob, Model, ModelConfig, Output
 from soundfleet_worker.backends.sketch import SketchFactory
 
 
 @pytest.fixture
 def model() -> Model:
     """The loaded synthesizer."""
-    return SketchFactory(CATALOG["sketch"], ModelSource()).load("cpu", lambda _status, _percent: None)
+    return SketchFactory(CATALOG["sketch"], ModelConfig()).load("cpu", lambda _status, _percent: None)
 
 
 def job_of(prompt: str, seed: int) -> EngineJob:

@@ -27,7 +27,7 @@ from soundfleet_schemas import (  # noqa: E402
     SoundfleetError,
     StemSeparationOptions,
 )
-from soundfleet_worker.backends.contract import EngineJob, ModelSource  # noqa: E402
+from soundfleet_worker.backends.contract import EngineJob, ModelConfig  # noqa: E402
 from soundfleet_worker.backends.demucs import DemucsFactory  # noqa: E402
 from soundfleet_worker.separation.files import Found, Missing, find  # noqa: E402
 from soundfleet_worker.separation.loading import load, pull  # noqa: E402
@@ -106,7 +106,7 @@ def test_a_model_in_the_operators_folder_is_used(tmp_path: Path, write: Write, n
     """In either layout, and nobody is asked."""
     model = network()
     write(tmp_path / "models", model)
-    source = ModelSource(tmp_path / "models")
+    source = ModelConfig(tmp_path / "models")
     assert DemucsFactory(HTDEMUCS, source).status() == (BackendStatus.Ready, None)
     bag, _weights = load(HTDEMUCS, source)
     assert torch.equal(bag.models[0].encoder[0].conv.weight, model.encoder[0].conv.weight)
@@ -119,7 +119,7 @@ def test_a_single_model_without_a_bag_is_a_bag_of_one(tmp_path: Path) -> None:
     path = write_pickled(tmp_path / "models", network())
     path.rename(path.with_name("htdemucs.th"))
     (tmp_path / "models" / "htdemucs.yaml").unlink()
-    bag, weights = load(HTDEMUCS, ModelSource(tmp_path / "models"))
+    bag, weights = load(HTDEMUCS, ModelConfig(tmp_path / "models"))
     assert len(bag.models) == 1
     assert weights[0].startswith("htdemucs-")
 
@@ -129,7 +129,7 @@ def test_other_weights_under_the_same_name_are_told_apart(tmp_path: Path, write:
     """By the checksum of what was loaded: the catalogue's version is the same for both."""
     models = network(), network(channels=16)
     paths = [write(tmp_path / str(index), model) for index, model in enumerate(models)]
-    named = [load(HTDEMUCS, ModelSource(path.parent))[1] for path in paths]
+    named = [load(HTDEMUCS, ModelConfig(path.parent))[1] for path in paths]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:8] for path in paths]
     assert named == [(f"955717e8-{digest}",) for digest in digests]
     assert digests[0] != digests[1]
@@ -141,18 +141,18 @@ def test_a_model_in_the_hubs_cache_is_used(hub_cache: Path, no_network: list[obj
     write_safetensors(repository / "snapshots" / "abc", network())
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
-    assert isinstance(find("htdemucs", ModelSource()), Found)
-    load(HTDEMUCS, ModelSource())
+    assert isinstance(find("htdemucs", ModelConfig()), Found)
+    load(HTDEMUCS, ModelConfig())
     assert no_network == []
 
 
 def test_nothing_anywhere_says_what_to_do(no_network: list[object], tmp_path: Path) -> None:
     """The status, and the error of a load, which asks nobody."""
-    status, reason = DemucsFactory(HTDEMUCS, ModelSource()).status()
+    status, reason = DemucsFactory(HTDEMUCS, ModelConfig()).status()
     assert status is BackendStatus.NotInstalled
     assert reason is not None
     assert "soundfleet backends pull htdemucs" in reason
-    for source in (ModelSource(), ModelSource(tmp_path), ModelSource(tmp_path / "nowhere", offline=True)):
+    for source in (ModelConfig(), ModelConfig(tmp_path), ModelConfig(tmp_path / "nowhere", offline=True)):
         with pytest.raises(SoundfleetError) as caught:
             load(HTDEMUCS, source)
         assert caught.value.code == ErrorCode.BACKEND_NOT_READY
@@ -163,7 +163,7 @@ def test_nothing_anywhere_says_what_to_do(no_network: list[object], tmp_path: Pa
 def test_missing_weights_are_named(tmp_path: Path, write: Write) -> None:
     """The folder and the signature are in the reason."""
     write(tmp_path / "models", network()).unlink()
-    found = find("htdemucs", ModelSource(tmp_path / "models"))
+    found = find("htdemucs", ModelConfig(tmp_path / "models"))
     assert isinstance(found, Missing)
     assert "955717e8" in found.reason
     assert str(tmp_path / "models") in found.reason
@@ -179,7 +179,7 @@ def test_damaged_weights_fail_to_load(tmp_path: Path, write: Write, damage: str)
         {"cut": raw[: len(raw) // 2], "scrambled": raw[:100] + bytes(len(raw) - 100), "empty": b""}[damage]
     )
     with pytest.raises(SoundfleetError) as caught:
-        load(HTDEMUCS, ModelSource(tmp_path / "models"))
+        load(HTDEMUCS, ModelConfig(tmp_path / "models"))
     assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
     assert "soundfleet backends pull htdemucs" in caught.value.info.action
     assert str(tmp_path / "models") in caught.value.info.message
@@ -198,7 +198,7 @@ def test_a_model_of_another_shape_fails_to_load(tmp_path: Path, changes: dict[st
     """It would give stems under wrong names, or at a wrong pitch."""
     write_safetensors(tmp_path / "models", network(**changes))
     with pytest.raises(SoundfleetError, match=words) as caught:
-        load(HTDEMUCS, ModelSource(tmp_path / "models"))
+        load(HTDEMUCS, ModelConfig(tmp_path / "models"))
     assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
 
 
@@ -209,7 +209,7 @@ def test_weights_of_another_architecture_fail_to_load(tmp_path: Path) -> None:
     metadata = {"klass": "demucs.htdemucs.HTDemucs", "args": "[]", "kwargs": json.dumps(network()._init_args_kwargs[1])}
     save_file(dict(model.state_dict()), path, metadata)
     with pytest.raises(SoundfleetError, match="size mismatch") as caught:
-        load(HTDEMUCS, ModelSource(tmp_path / "models"))
+        load(HTDEMUCS, ModelConfig(tmp_path / "models"))
     assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
 
 
@@ -220,7 +220,7 @@ def test_a_file_that_names_no_class_of_demucs_is_never_called(tmp_path: Path) ->
     metadata = {"klass": "os.mkdir", "args": json.dumps([str(trap)]), "kwargs": "{}"}
     save_file(dict(network().state_dict()), path, metadata)
     with pytest.raises(SoundfleetError, match=r"os\.mkdir") as caught:
-        load(HTDEMUCS, ModelSource(tmp_path / "models"))
+        load(HTDEMUCS, ModelConfig(tmp_path / "models"))
     assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
     assert not trap.exists()
 
@@ -230,14 +230,14 @@ def test_a_description_that_is_none_fails_to_load(tmp_path: Path, text: str) -> 
     """The file is named."""
     (tmp_path / "htdemucs.yaml").write_text(text)
     with pytest.raises(SoundfleetError, match=r"htdemucs\.yaml") as caught:
-        load(HTDEMUCS, ModelSource(tmp_path))
+        load(HTDEMUCS, ModelConfig(tmp_path))
     assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
 
 
 @pytest.mark.skipif(importlib.util.find_spec("diffq") is not None, reason="diffq is installed")
 def test_quantised_models_name_the_library_that_they_need() -> None:
     """Demucs itself would exit the process."""
-    status, reason = DemucsFactory(CATALOG["mdx_extra_q"], ModelSource()).status()
+    status, reason = DemucsFactory(CATALOG["mdx_extra_q"], ModelConfig()).status()
     assert (status, reason) == (BackendStatus.NotInstalled, "quantised models need diffq: pip install diffq")
 
 
@@ -246,15 +246,15 @@ def test_pulling_offline_or_without_a_network_says_so(
 ) -> None:
     """And only the hub is asked, never Demucs' second host."""
     with pytest.raises(SoundfleetError, match="SOUNDFLEET_OFFLINE"):
-        pull("htdemucs", ModelSource(offline=True))
+        pull("htdemucs", ModelConfig(offline=True))
     assert no_network == []
     monkeypatch.setattr("time.sleep", lambda _sec: None)  # the hub's client waits between its attempts
     with pytest.raises(SoundfleetError, match=r"huggingface\.co/adefossez/HTDemucs") as caught:
-        pull("htdemucs", ModelSource())
+        pull("htdemucs", ModelConfig())
     assert caught.value.code == ErrorCode.BACKEND_NOT_READY
     assert {str(address) for address in no_network} == {"huggingface.co"}
     with pytest.raises(SoundfleetError) as unknown:
-        pull("htdemucs_mini", ModelSource())
+        pull("htdemucs_mini", ModelConfig())
     assert unknown.value.code == ErrorCode.INVALID_MODEL
 
 
@@ -274,7 +274,7 @@ def test_a_published_model_separates_by_the_same_path(tmp_path: Path) -> None:
     )
     audio = (0.1 * np.random.default_rng(0).standard_normal((2, 3 * 44_100))).astype(np.float32)
     np.save(tmp_path / "mix.npy", audio)
-    model = DemucsFactory(HTDEMUCS, ModelSource(tmp_path / "models")).load("cpu", lambda _status, _percent: None)
+    model = DemucsFactory(HTDEMUCS, ModelConfig(tmp_path / "models")).load("cpu", lambda _status, _percent: None)
     options = StemSeparationOptions(model="htdemucs", shifts=0)
     job = EngineJob(
         "job", SeparationRequest(source="s3://b/k", options=options), HTDEMUCS, tmp_path / "mix.npy", tmp_path

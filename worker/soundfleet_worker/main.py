@@ -131,6 +131,7 @@ def _engine_command(settings: Settings) -> Command:
         memory_mb=settings.memory_mb,
         model_dir=settings.model_dir,
         offline=settings.offline,
+        precision=settings.precision,
         foreign=settings.backends,
         only=tuple(service for part in settings.only.split(",") if (service := part.strip())),
     )

@@ -41,7 +41,7 @@ def pull(
     What is there is not fetched again. A running worker notices new files within half a minute.
     """
     settings = Settings.load()
-    source = worker_module("backends.contract").ModelSource(offline=settings.offline)
+    source = worker_module("backends.contract").ModelConfig(offline=settings.offline)
     folder = worker_module("separation.loading").pull(model, source, quiet=as_json)
     if as_json:
         emit({"model": model, "folder": str(folder)})

@@ -25,7 +25,7 @@ What a backend promises
     MODEL_INFERENCE_FAILED (or MODEL_LOAD_FAILED). When ``step`` raises over several runs, the engine steps each by
     itself to find the one to blame.
   * It does no output of its own and no network but for a download in ``load`` that it reports, and never when
-    ``ModelSource.offline`` is set.
+    ``ModelConfig.offline`` is set.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soundfleet_schemas import BackendSpec, BackendStatus, JobRequest
+from soundfleet_schemas import BackendSpec, BackendStatus, JobRequest, Precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,13 +46,15 @@ Report = Callable[[BackendStatus, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSource:
-    """Where the project's own backends look for the files of their models."""
+class ModelConfig:
+    """What the operator says of the project's own models: where their files are, and how they compute."""
 
     model_dir: Path | None = None
     """The operator's directory of models; the hub's cache is the other place."""
     offline: bool = False
     """Never ask a model hub."""
+    precision: Precision = Precision.Auto
+    """``Auto`` is the fastest that the device computes natively and whose loss was measured to be inaudible."""
 
 
 @dataclass(frozen=True, slots=True)

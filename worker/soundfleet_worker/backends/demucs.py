@@ -26,7 +26,7 @@ from soundfleet_schemas import (
 )
 
 from ..separation.files import Found, find
-from .contract import BackendFactory, EngineJob, Model, ModelSource, Output, Report, Run
+from .contract import BackendFactory, EngineJob, Model, ModelConfig, Output, Report, Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ MODULES = ("torch", "demucs", "numpy", "yaml")
 class DemucsFactory(BackendFactory):
     """One Demucs model of the catalogue."""
 
-    def __init__(self, spec: BackendSpec, source: ModelSource) -> None:
+    def __init__(self, spec: BackendSpec, source: ModelConfig) -> None:
         self.spec = spec
         self._source = source
 

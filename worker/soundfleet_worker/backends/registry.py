@@ -12,9 +12,9 @@ from typing import Any
 
 from soundfleet_schemas import CATALOG, BackendSpec, BackendType, ErrorCode, SoundfleetError, error
 
-from .contract import BackendFactory, ModelSource
+from .contract import BackendFactory, ModelConfig
 
-Maker = Callable[[BackendSpec, ModelSource], BackendFactory]
+Maker = Callable[[BackendSpec, ModelConfig], BackendFactory]
 
 _DEMUCS = "soundfleet_worker.backends.demucs:DemucsFactory"
 REGISTRY: dict[str, str] = {
@@ -26,14 +26,14 @@ REGISTRY: dict[str, str] = {
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
-def build(foreign: str = "", only: Iterable[str] = (), source: ModelSource | None = None) -> dict[str, BackendFactory]:
+def build(foreign: str = "", only: Iterable[str] = (), source: ModelConfig | None = None) -> dict[str, BackendFactory]:
     """Return the factories by backend name: the project's own, then foreign ones, reduced to ``only``.
 
     ``foreign`` is ``module:factory,...``; a factory is called without arguments and returns one BackendFactory or
     several. ``only`` names services, ``kind.backend``. Raises INVALID_SETTING for a specification that cannot be
     imported or called, INVALID_BACKEND for one that gives no sound backend or for an unknown name in ``only``.
     """
-    place = source or ModelSource()
+    place = source or ModelConfig()
     wanted = set(only)
     factories = {}
     for name, target in REGISTRY.items():

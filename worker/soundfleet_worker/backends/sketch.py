@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from soundfleet_schemas import BackendSpec, BackendStatus, GenerationRequest
 
-from .contract import BackendFactory, EngineJob, Model, ModelSource, Output, Report, Run
+from .contract import BackendFactory, EngineJob, Model, ModelConfig, Output, Report, Run
 
 if TYPE_CHECKING:
     from ..sketch import Render
@@ -21,7 +21,7 @@ CHANNELS_IN_MEMORY = 24
 class SketchFactory(BackendFactory):
     """Ready wherever numpy is."""
 
-    def __init__(self, spec: BackendSpec, _source: ModelSource) -> None:
+    def __init__(self, spec: BackendSpec, _source: ModelConfig) -> None:
         self.spec = spec
 
     def status(self) -> tuple[BackendStatus, str | None]:

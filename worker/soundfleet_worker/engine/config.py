@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from soundfleet_schemas import ErrorCode, error
+from soundfleet_schemas import ErrorCode, Precision, error
 
-from ..backends.contract import ModelSource
+from ..backends.contract import ModelConfig
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,6 +24,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Directory of models in Demucs' layout; the hub's cache when empty."""
     offline: bool = False
     """Never ask a model hub."""
+    precision: Precision = Precision.Auto
+    """In which floats the models compute."""
     foreign: str = ""
     """Foreign backends: ``module:factory,...``."""
     only: tuple[str, ...] = ()
@@ -32,9 +34,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Least time between two progress messages of a run."""
 
     @property
-    def source(self) -> ModelSource:
-        """Where the project's own backends find their files."""
-        return ModelSource(Path(self.model_dir).expanduser() if self.model_dir else None, self.offline)
+    def models(self) -> ModelConfig:
+        """What the project's own backends are told."""
+        folder = Path(self.model_dir).expanduser() if self.model_dir else None
+        return ModelConfig(folder, self.offline, self.precision)
 
 
 _DECODER = msgspec.json.Decoder(EngineConfig)

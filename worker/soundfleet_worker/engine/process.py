@@ -35,7 +35,7 @@ def serve(fd: int, config: EngineConfig) -> int:
     """
     tune(config.threads)
     device = choose_device(config.device)
-    factories = build(config.foreign, config.only, config.source)
+    factories = build(config.foreign, config.only, config.models)
     with socket.socket(fileno=fd) as sock, Signals() as signals:
         channel = Channel(sock)
         engine = Engine(

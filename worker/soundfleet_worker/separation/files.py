@@ -15,7 +15,7 @@ from pathlib import Path
 
 from soundfleet_schemas import ErrorCode, error
 
-from ..backends.contract import ModelSource
+from ..backends.contract import ModelConfig
 from ..weights import FOLDER
 
 MINI = "htdemucs_mini"
@@ -48,7 +48,7 @@ class Missing:
     reason: str
 
 
-def find(name: str, source: ModelSource) -> Found | Missing:
+def find(name: str, source: ModelConfig) -> Found | Missing:
     """Look for the files of a model, without the network."""
     if name.endswith("_q") and importlib.util.find_spec("diffq") is None:
         return Missing("quantised models need diffq: pip install diffq")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from soundfleet_schemas import BackendSpec, ErrorCode, SoundfleetError, error
 
-from ..backends.contract import ModelSource
+from ..backends.contract import ModelConfig
 from ..weights import load_bag
 from .files import HUB, Found, Missing, find, signatures_of, weights_of
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CLASSES = ("demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs", "demucs.demucs.Demucs")
 
 
-def load(spec: BackendSpec, source: ModelSource) -> tuple[BagOfModels, tuple[str, ...]]:
+def load(spec: BackendSpec, source: ModelConfig) -> tuple[BagOfModels, tuple[str, ...]]:
     """Return a model as a bag (a single one as a bag of one), on the CPU, in eval mode, and what its weights are.
 
     Raises BACKEND_NOT_READY when its files are not here, MODEL_LOAD_FAILED when they are not what they must be.
@@ -80,7 +80,7 @@ def _unusable(spec: BackendSpec, folder: Path, reason: str) -> SoundfleetError:
 
 
 def pull(
-    name: str, source: ModelSource, report: Callable[[int], None] = lambda _percent: None, *, quiet: bool = False
+    name: str, source: ModelConfig, report: Callable[[int], None] = lambda _percent: None, *, quiet: bool = False
 ) -> Path:
     """Download a published model into the hub's cache and return its folder; what is there is not fetched again.
 
