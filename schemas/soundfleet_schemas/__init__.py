@@ -46,13 +46,18 @@ from .options import (
 )
 from .policy import Fail, Retry, Verdict, Wait, run_limit_sec, verdict
 from .requests import (
+    REFERENCE,
+    SOURCE,
     GenerationRequest,
     JobRequest,
     SeparationRequest,
+    Sources,
     backend_of,
     decode_request,
     kind_of,
     new_id,
+    sources_of,
+    with_sources,
 )
 from .results import AudioFile, JobResult, ProcessingMetrics, QualityMetrics, StemFiles, StemInfo, Track
 from .sources import (
@@ -77,7 +82,9 @@ __all__ = [
     "GROUP",
     "INSTRUMENTAL",
     "PRESETS",
+    "REFERENCE",
     "SCHEMA_VERSION",
+    "SOURCE",
     "STEMS",
     "TERMINAL_EVENTS",
     "TRANSITIONS",
@@ -127,6 +134,7 @@ __all__ = [
     "SettingsError",
     "SoundfleetError",
     "SourceError",
+    "Sources",
     "Stage",
     "StemFiles",
     "StemInfo",
@@ -158,6 +166,8 @@ __all__ = [
     "plan_output",
     "plan_separation",
     "run_limit_sec",
+    "sources_of",
     "validate",
     "verdict",
+    "with_sources",
 ]

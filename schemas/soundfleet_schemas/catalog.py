@@ -35,6 +35,8 @@ class BackendSpec(Record, frozen=True, kw_only=True):
     stems: tuple[str, ...] = ()
     memory_mb: int = 0
     """Memory that the loaded model needs."""
+    inputs: tuple[str, ...] = ()
+    """Audio that a generation may be given: ``source``, ``reference``."""
     segment_sec: float | None = None
     """Longest (and default) segment of a separation model."""
     default_inference_steps: int | None = None

@@ -21,6 +21,8 @@ _CODES: dict[str, ErrorCode] = {
     "guidance_scale": ErrorCode.INVALID_GUIDANCE_SCALE,
     "options.model": ErrorCode.INVALID_MODEL,
     "source": ErrorCode.INVALID_SOURCE,
+    "reference": ErrorCode.INVALID_SOURCE,
+    "references": ErrorCode.INVALID_SOURCE,
 }
 """Codes of fields by path. A part of a source is the source's; every other field is an option."""
 
@@ -56,7 +58,7 @@ def refused(exc: Exception) -> SoundfleetError:
 
 def code_of(path: str) -> ErrorCode:
     """Return the code of a field, named by its path in the message."""
-    if path.startswith("source."):
+    if path.startswith(("source.", "reference.", "references.")):
         return ErrorCode.INVALID_SOURCE
     return _CODES.get(path, ErrorCode.INVALID_OPTION)
 

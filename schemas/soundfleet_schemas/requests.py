@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -60,6 +60,10 @@ class GenerationRequest(_Request, frozen=True, kw_only=True, tag="generate"):
     """ACE-Step only."""
     guidance_scale: float | None = None
     """ACE-Step only, 1.0 to 30.0."""
+    source: AudioSource | str | None = None
+    """Audio to go on from, or to work on; of backends whose ``inputs`` name it."""
+    reference: AudioSource | str | None = None
+    """Audio whose melody or sound is followed; of backends whose ``inputs`` name it."""
     output_format: OutputFormat = OutputFormat.wav
     bit_depth: BitDepth | None = None
     bitrate_kbps: int | None = None
@@ -71,6 +75,8 @@ class SeparationRequest(_Request, frozen=True, kw_only=True, tag="separate"):
     source: AudioSource | str
     """A source, or a string that ``parse_source`` reads. A local path is uploaded by the producer."""
     options: StemSeparationOptions = StemSeparationOptions()
+    references: dict[str, AudioSource | str] = {}
+    """True stems by name, where they are known: the result is then measured against them."""
 
 
 JobRequest: TypeAlias = GenerationRequest | SeparationRequest
@@ -79,6 +85,29 @@ JobRequest: TypeAlias = GenerationRequest | SeparationRequest
 def kind_of(request: JobRequest) -> Kind:
     """Return what the request asks for."""
     return Kind.generate if isinstance(request, GenerationRequest) else Kind.separate
+
+
+SOURCE = "source"
+REFERENCE = "reference"
+Sources: TypeAlias = dict[str, AudioSource | str]
+
+
+def sources_of(request: JobRequest) -> Sources:
+    """Return the audio that a request names: ``source``, ``reference``, and ``reference.<stem>`` of a separation."""
+    if isinstance(request, SeparationRequest):
+        stems = {f"{REFERENCE}.{stem}": source for stem, source in request.references.items()}
+        return {SOURCE: request.source, **stems}
+    named = {SOURCE: request.source, REFERENCE: request.reference}
+    return {name: source for name, source in named.items() if source is not None}
+
+
+def with_sources(request: JobRequest, sources: Sources) -> JobRequest:
+    """Return the request with sources, named as ``sources_of`` does, in the place of its own."""
+    changes: dict[str, Any] = {name: source for name, source in sources.items() if "." not in name}
+    stems = {name.partition(".")[2]: source for name, source in sources.items() if "." in name}
+    if isinstance(request, SeparationRequest) and stems:
+        changes["references"] = {**request.references, **stems}
+    return msgspec.structs.replace(request, **changes) if changes else request
 
 
 def backend_of(request: JobRequest) -> str:

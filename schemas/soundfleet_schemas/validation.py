@@ -27,8 +27,16 @@ from .options import (
     effort,
     plan_separation,
 )
-from .requests import GenerationRequest, JobRequest, SeparationRequest, backend_of, decode_request, kind_of
-from .sources import JobSource, LocalFile, UploadSource, check_source, parse_source
+from .requests import (
+    GenerationRequest,
+    JobRequest,
+    SeparationRequest,
+    backend_of,
+    decode_request,
+    kind_of,
+    sources_of,
+)
+from .sources import AudioSource, JobSource, LocalFile, UploadSource, check_source, parse_source
 
 VISIBLE = re.compile(
     r"[^\s\x00-\x1f\x7f-\xa0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
@@ -49,11 +57,13 @@ def validate(
     request = check_types(request)
     _check_envelope(request, limits)
     spec = _backend(request, catalog)
+    for source in sources_of(request).values():
+        _check_source(source, request, limits)
     if isinstance(request, GenerationRequest):
         _check_generation(request, spec)
     else:
-        _check_source(request, limits)
         check_options(request.options, spec)
+        _check_references(request, spec)
     return spec
 
 
@@ -129,6 +139,8 @@ def _check_generation(request: GenerationRequest, spec: BackendSpec) -> None:
     if request.seed is not None:
         _check_seed(request.seed)
     _check_diffusion(request, spec)
+    for name in sorted(sources_of(request).keys() - set(spec.inputs)):
+        raise _idle(name, f"on backend {spec.backend}")
     _check_output(request.output_format, request.bit_depth, request.bitrate_kbps)
 
 
@@ -149,8 +161,13 @@ def _check_diffusion(request: GenerationRequest, spec: BackendSpec) -> None:
                 raise _idle(field, f"on backend {spec.backend}")
 
 
-def _check_source(request: SeparationRequest, limits: Limits) -> None:
-    source = parse_source(request.source) if isinstance(request.source, str) else request.source
+def _check_references(request: SeparationRequest, spec: BackendSpec) -> None:
+    if unknown := sorted(set(request.references) - set(spec.stems)):
+        raise _takes("references", show(unknown[0]), f"stems of {spec.backend}: {', '.join(spec.stems)}")
+
+
+def _check_source(named: AudioSource | str, request: JobRequest, limits: Limits) -> None:
+    source = parse_source(named) if isinstance(named, str) else named
     if isinstance(source, LocalFile):
         raise error(
             ErrorCode.INVALID_SOURCE,

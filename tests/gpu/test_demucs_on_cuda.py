@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
-from soundfleet_schemas import CATALOG, STEMS, SeparationRequest, StemSeparationOptions  # noqa: E402
+from soundfleet_schemas import CATALOG, SOURCE, STEMS, SeparationRequest, StemSeparationOptions  # noqa: E402
 from soundfleet_worker.backends.contract import EngineJob, ModelConfig, Run  # noqa: E402
 from soundfleet_worker.backends.demucs import DemucsFactory, DemucsModel  # noqa: E402
 from soundfleet_worker.engine.devices import budget_bytes, choose_device  # noqa: E402
@@ -35,7 +35,7 @@ def job_of(scratch: Path, seed: int, **options: Any) -> EngineJob:
     scratch.mkdir(parents=True)
     np.save(scratch / "mix.npy", mixture(render(compose("warm lofi", seed, 8 + seed, SPEC.sample_rate))))
     request = SeparationRequest(source="s3://b/k", options=StemSeparationOptions(model=SPEC.backend, **options))
-    return EngineJob("job", request, SPEC, scratch / "mix.npy", scratch)
+    return EngineJob("job", request, SPEC, {SOURCE: scratch / "mix.npy"}, scratch)
 
 
 def separate(model: DemucsModel, jobs: Sequence[EngineJob]) -> list[dict[str, np.ndarray]]:

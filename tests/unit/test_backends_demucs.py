@@ -19,6 +19,7 @@ from demucs.htdemucs import HTDemucs  # noqa: E402
 
 from soundfleet_schemas import (  # noqa: E402
     CATALOG,
+    SOURCE,
     STEMS,
     BackendSpec,
     SeparationRequest,
@@ -75,7 +76,7 @@ def job_of(audio: np.ndarray, scratch: Path, spec: BackendSpec, **options: Any) 
     scratch.mkdir(parents=True, exist_ok=True)
     np.save(scratch / "mix.npy", audio)
     request = SeparationRequest(source="s3://b/k", options=StemSeparationOptions(model=spec.backend, **options))
-    return EngineJob("job", request, spec, scratch / "mix.npy", scratch)
+    return EngineJob("job", request, spec, {SOURCE: scratch / "mix.npy"}, scratch)
 
 
 def estimates(model: DemucsModel, jobs: Sequence[EngineJob]) -> list[dict[str, np.ndarray]]:
@@ -290,6 +291,6 @@ def test_a_launch_that_changes_its_size_midway_changes_only_rounding(bag: BagOfM
 
 def test_a_separation_without_audio_is_refused(bag: BagOfModels, tmp_path: Path) -> None:
     """The supervisor's mistake, told by name."""
-    job = replace(job_of(noise(0.5), tmp_path, spec_of()), input_path=None)
+    job = replace(job_of(noise(0.5), tmp_path, spec_of()), inputs={})
     with pytest.raises(SoundfleetError, match="without decoded audio"):
         DemucsModel(spec_of(), bag, "cpu").begin(job)

@@ -277,7 +277,11 @@ def test_a_published_model_separates_by_the_same_path(tmp_path: Path) -> None:
     model = DemucsFactory(HTDEMUCS, ModelConfig(tmp_path / "models")).load("cpu", lambda _status, _percent: None)
     options = StemSeparationOptions(model="htdemucs", shifts=0)
     job = EngineJob(
-        "job", SeparationRequest(source="s3://b/k", options=options), HTDEMUCS, tmp_path / "mix.npy", tmp_path
+        "job",
+        SeparationRequest(source="s3://b/k", options=options),
+        HTDEMUCS,
+        {"source": tmp_path / "mix.npy"},
+        tmp_path,
     )
     run = model.begin(job)
     assert run.total_steps == 1

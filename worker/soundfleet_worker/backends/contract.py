@@ -64,8 +64,9 @@ class EngineJob:
     job_id: str
     request: JobRequest
     spec: BackendSpec
-    input_path: Path | None = None
-    """Of a separation: a ``.npy`` of float32, shape (2, samples), at ``spec.sample_rate``, to be memory-mapped."""
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    """Audio by name (``source``, ``reference``): ``.npy`` of float32, (2, samples), at ``spec.sample_rate``, to be
+    memory-mapped. A separation has ``source``."""
     scratch: Path = Path()
     """A directory of this run, removed after it."""
 

@@ -16,6 +16,7 @@ import msgspec
 
 from soundfleet_schemas import (
     INSTRUMENTAL,
+    SOURCE,
     BackendSpec,
     BackendStatus,
     ErrorCode,
@@ -252,6 +253,7 @@ class DemucsModel(Model):
 
 
 def _input_of(job: EngineJob) -> Path:
-    if job.input_path is None:
+    path = job.inputs.get(SOURCE)
+    if path is None:
         raise error(ErrorCode.INTERNAL_ERROR, f"separation {job.job_id} came to the engine without decoded audio")
-    return job.input_path
+    return path

@@ -119,7 +119,7 @@ class Engine:
             job_id=start.job_id,
             request=start.request,
             spec=service.spec,
-            input_path=Path(start.input_path) if start.input_path else None,
+            inputs={name: Path(path) for name, path in start.inputs.items()},
             scratch=Path(start.scratch),
         )
         ticket = self._tickets[start.run] = Ticket(start.run, job, service)

@@ -32,7 +32,8 @@ class Start(_Message, frozen=True, kw_only=True):
     request: JobRequest
     backend: str
     scratch: str
-    input_path: str | None = None
+    inputs: dict[str, str] = {}
+    """Files of decoded audio by name."""
 
 
 class Cancel(_Message, frozen=True, kw_only=True):

@@ -21,12 +21,12 @@ async def infer(run: Run, work: Work, reporter: Reporter, tools: Tools) -> Finis
         request=work.request,
         backend=work.spec.backend,
         scratch=str(run.directory),
-        input_path=None if work.input_path is None else str(work.input_path),
+        inputs={name: str(path) for name, path in work.inputs.items()},
     )
     limit_sec = run_limit_sec(work.audio_sec, work.request.time_limit_sec, tools.limits)
     made = await tools.keeper.perform(start, limit_sec, Follower(run, work, reporter, tools))
-    if work.input_path is not None:
-        work.input_path.unlink(missing_ok=True)  # a song's worth of memory, which the delivery can use
+    for path in work.inputs.values():
+        path.unlink(missing_ok=True)  # a song's worth of memory, which the delivery can use
     return made
 
 

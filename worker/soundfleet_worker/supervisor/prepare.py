@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -10,6 +11,7 @@ import msgspec
 
 from soundfleet_producer.drafts import seed_of
 from soundfleet_schemas import (
+    SOURCE,
     BackendSpec,
     ErrorCode,
     GenerationRequest,
@@ -43,7 +45,8 @@ class Work(NamedTuple):
     """Of the input of a separation, or asked of a generation."""
     files: int
     """How many will be delivered."""
-    input_path: Path | None = None
+    inputs: Mapping[str, Path] = {}
+    """Decoded audio by name."""
     input_bytes: int = 0
 
     @property
@@ -80,7 +83,8 @@ async def prepare(run: Run, tools: Tools) -> Prepared:
     decoded = path.with_suffix(".npy")
     audio_sec = await _decode(path, decoded, spec, _accepting(tools.limits, source), tools)
     path.unlink()
-    return Work(request, spec, track_id, audio_sec, len(plan_separation(request.options, spec).stems), decoded, size)
+    files = len(plan_separation(request.options, spec).stems)
+    return Work(request, spec, track_id, audio_sec, files, {SOURCE: decoded}, size)
 
 
 def read(raw: bytes, job_id: str) -> JobRequest:
