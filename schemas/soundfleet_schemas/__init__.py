@@ -15,6 +15,7 @@ from .enums import (
     Quality,
     SchedulerType,
     Stage,
+    Task,
 )
 from .errors import (
     ERRORS,
@@ -35,6 +36,7 @@ from .fingerprint import fingerprint
 from .jobs import TERMINAL_EVENTS, DeadLetter, EventType, Job, JobEvent, ProgressUpdate, WorkerInfo
 from .keys import GROUP, Keys, Lane
 from .limits import DEFAULT_LIMITS, Limits, check_limits
+from .music import SamplingOptions, SongOptions
 from .options import (
     INSTRUMENTAL,
     PRESETS,
@@ -128,10 +130,12 @@ __all__ = [
     "Record",
     "Retry",
     "S3Source",
+    "SamplingOptions",
     "SchedulerType",
     "SeparationPlan",
     "SeparationRequest",
     "SettingsError",
+    "SongOptions",
     "SoundfleetError",
     "SourceError",
     "Sources",
@@ -143,6 +147,7 @@ __all__ = [
     "StemifyResponse",
     "StorageError",
     "Strict",
+    "Task",
     "Track",
     "UploadSource",
     "UrlSource",

@@ -7,7 +7,7 @@ listed here; their workers publish the same ``BackendSpec`` to Redis (``keys.bac
 from __future__ import annotations
 
 from .base import Record
-from .enums import BackendStatus, BackendType, Kind, SchedulerType
+from .enums import BackendStatus, BackendType, Kind, SchedulerType, Task
 
 STEMS = ("drums", "bass", "other", "vocals")
 """Order of Demucs' sources."""
@@ -35,6 +35,8 @@ class BackendSpec(Record, frozen=True, kw_only=True):
     stems: tuple[str, ...] = ()
     memory_mb: int = 0
     """Memory that the loaded model needs."""
+    tasks: tuple[Task, ...] = ()
+    """What a checkpoint of ACE-Step can do."""
     inputs: tuple[str, ...] = ()
     """Audio that a generation may be given: ``source``, ``reference``."""
     segment_sec: float | None = None
@@ -133,6 +135,7 @@ _SPECS = (
         min_duration_sec=5.0,
         max_duration_sec=120.0,
         memory_mb=2048,
+        inputs=("source",),
         default_guidance_scale=3.0,
     ),
     BackendSpec(
@@ -146,6 +149,8 @@ _SPECS = (
         min_duration_sec=5.0,
         max_duration_sec=240.0,
         memory_mb=8192,
+        tasks=(Task.text2music, Task.cover, Task.repaint),
+        inputs=("source", "reference"),
         default_inference_steps=8,
         default_scheduler=SchedulerType.Euler,
         default_guidance_scale=1.0,

@@ -39,6 +39,22 @@ class SchedulerType(StrEnum):
     PingPong = "pingpong"
 
 
+class Task(StrEnum):
+    """What ACE-Step does; all but the first work on ``source``."""
+
+    text2music = "text2music"
+    cover = "cover"
+    """Play the source anew in another style."""
+    repaint = "repaint"
+    """Make a part of the source anew."""
+    extract = "extract"
+    """Take one track out of the source."""
+    lego = "lego"
+    """Add one track to the source."""
+    complete = "complete"
+    """Add the tracks that the source lacks."""
+
+
 class Priority(StrEnum):
     """Which lane of its backend a job waits in."""
 

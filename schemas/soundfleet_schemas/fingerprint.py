@@ -12,6 +12,7 @@ import msgspec
 
 from .base import SCHEMA_VERSION
 from .catalog import BackendSpec
+from .music import SamplingOptions, SongOptions
 from .options import plan_output, plan_separation
 from .requests import GenerationRequest, JobRequest
 from .sources import UploadSource
@@ -39,6 +40,11 @@ def fingerprint(request: JobRequest, spec: BackendSpec, audio_sha256: str | None
             "guidance_scale": float(request.guidance_scale or spec.default_guidance_scale or 0.0),
             "output": plan_output(request.output_format, request.bit_depth, request.bitrate_kbps),
         }
+        # What says nothing beyond the defaults is left out: such requests had a fingerprint before there were options.
+        if request.sampling is not None and request.sampling != SamplingOptions():
+            fields["sampling"] = request.sampling
+        if request.song is not None and request.song != SongOptions():
+            fields["song"] = request.song
     else:
         if isinstance(request.source, UploadSource):
             audio_sha256 = request.source.sha256

@@ -12,6 +12,7 @@ from .base import SCHEMA_VERSION, Strict
 from .decoding import refused
 from .enums import BitDepth, Kind, OutputFormat, Priority, SchedulerType
 from .errors import ErrorCode, error
+from .music import SamplingOptions, SongOptions
 from .options import StemSeparationOptions, model_of
 from .sources import AudioSource
 
@@ -60,6 +61,10 @@ class GenerationRequest(_Request, frozen=True, kw_only=True, tag="generate"):
     """ACE-Step only."""
     guidance_scale: float | None = None
     """ACE-Step only, 1.0 to 30.0."""
+    sampling: SamplingOptions | None = None
+    """MusicGen only."""
+    song: SongOptions | None = None
+    """ACE-Step only."""
     source: AudioSource | str | None = None
     """Audio to go on from, or to work on; of backends whose ``inputs`` name it."""
     reference: AudioSource | str | None = None

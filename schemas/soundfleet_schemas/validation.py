@@ -14,8 +14,9 @@ from .base import Strict, encode
 from .catalog import CATALOG, BackendSpec
 from .decoding import code_of
 from .enums import BitDepth, OutputFormat
-from .errors import ErrorCode, SoundfleetError, error, show
+from .errors import ErrorCode, error, show
 from .limits import DEFAULT_LIMITS, GUIDANCE_SCALE, INFERENCE_STEPS, MAX_PROMPT_CHARS, MAX_SEED, Limits
+from .music_rules import check_music
 from .options import (
     MAX_EFFORT,
     MAX_OVERLAP,
@@ -27,6 +28,7 @@ from .options import (
     effort,
     plan_separation,
 )
+from .refusals import idle, takes
 from .requests import (
     GenerationRequest,
     JobRequest,
@@ -82,6 +84,9 @@ def check_types(request: JobRequest) -> JobRequest:
         _check_finite(request)
         if isinstance(request, SeparationRequest):
             _check_finite(request.options, "options.")
+        for name in ("sampling", "song"):
+            if (part := getattr(request, name, None)) is not None:
+                _check_finite(part, f"{name}.")
     return decode_request(raw)
 
 
@@ -98,12 +103,12 @@ def _check_envelope(request: JobRequest, limits: Limits) -> None:
     if request.retried_from is not None:
         check_job_id(request.retried_from)
     if request.client is not None and not _CLIENT.fullmatch(request.client):
-        raise _takes("client", show(request.client), "1 to 128 letters, digits and . _ : @ -")
+        raise takes("client", show(request.client), "1 to 128 letters, digits and . _ : @ -")
     if request.expires_at is not None and request.expires_at.tzinfo is None:
-        raise _takes("expires_at", request.expires_at.isoformat(), "a time with a time zone")
+        raise takes("expires_at", request.expires_at.isoformat(), "a time with a time zone")
     time_limit = request.time_limit_sec
     if time_limit is not None and not 1.0 <= time_limit <= limits.long_run_sec:
-        raise _takes("time_limit_sec", f"{time_limit:g}", f"1 to {limits.long_run_sec:g} seconds")
+        raise takes("time_limit_sec", f"{time_limit:g}", f"1 to {limits.long_run_sec:g} seconds")
 
 
 def check_job_id(job_id: str) -> None:
@@ -139,8 +144,7 @@ def _check_generation(request: GenerationRequest, spec: BackendSpec) -> None:
     if request.seed is not None:
         _check_seed(request.seed)
     _check_diffusion(request, spec)
-    for name in sorted(sources_of(request).keys() - set(spec.inputs)):
-        raise _idle(name, f"on backend {spec.backend}")
+    check_music(request, spec)
     _check_output(request.output_format, request.bit_depth, request.bitrate_kbps)
 
 
@@ -158,12 +162,12 @@ def _check_diffusion(request: GenerationRequest, spec: BackendSpec) -> None:
     if spec.default_inference_steps is None:
         for field in ("inference_steps", "scheduler", "guidance_scale"):
             if getattr(request, field) is not None:
-                raise _idle(field, f"on backend {spec.backend}")
+                raise idle(field, f"on backend {spec.backend}")
 
 
 def _check_references(request: SeparationRequest, spec: BackendSpec) -> None:
     if unknown := sorted(set(request.references) - set(spec.stems)):
-        raise _takes("references", show(unknown[0]), f"stems of {spec.backend}: {', '.join(spec.stems)}")
+        raise takes("references", show(unknown[0]), f"stems of {spec.backend}: {', '.join(spec.stems)}")
 
 
 def _check_source(named: AudioSource | str, request: JobRequest, limits: Limits) -> None:
@@ -191,7 +195,7 @@ def check_options(options: StemSeparationOptions, spec: BackendSpec) -> None:
     longest = spec.segment_sec or math.inf
     if segment is not None and not MIN_SEGMENT_SEC <= segment <= longest:
         allowed = f"{MIN_SEGMENT_SEC:g} to {longest:g} seconds for {spec.backend}"
-        raise _takes("segment_duration", f"{segment:g}", allowed)
+        raise takes("segment_duration", f"{segment:g}", allowed)
     effective = segment if segment is not None else longest
     if overlap is not None and effective == math.inf:
         raise error(
@@ -200,13 +204,13 @@ def check_options(options: StemSeparationOptions, spec: BackendSpec) -> None:
             "Give segment_duration as well, or leave overlap_duration out.",
         )
     if overlap is not None and not 0 <= overlap <= MAX_OVERLAP * effective:
-        raise _takes(
+        raise takes(
             "overlap_duration",
             f"{overlap:g}",
             f"0 to {MAX_OVERLAP * effective:g} seconds, {MAX_OVERLAP:g} times segment_duration",
         )
     if options.shifts is not None and not 0 <= options.shifts <= MAX_SHIFTS:
-        raise _takes("shifts", show(options.shifts), f"0 to {MAX_SHIFTS}")
+        raise takes("shifts", show(options.shifts), f"0 to {MAX_SHIFTS}")
     _check_seed(options.seed)
     _check_stems(options, spec)
     _check_plan(options, plan_separation(options, spec), spec)
@@ -217,7 +221,7 @@ def _check_plan(options: StemSeparationOptions, plan: SeparationPlan, spec: Back
     """What options, each within its range, come to together with the preset."""
     if options.seed and not plan.shifts:
         preset = f"quality {options.quality} makes none" if options.shifts is None else "shifts is 0"
-        raise _idle("seed", f"without random shifts: {preset}")
+        raise idle("seed", f"without random shifts: {preset}")
     work = effort(plan, spec)
     if work > MAX_EFFORT:
         raise error(
@@ -230,33 +234,25 @@ def _check_plan(options: StemSeparationOptions, plan: SeparationPlan, spec: Back
 
 def _check_stems(options: StemSeparationOptions, spec: BackendSpec) -> None:
     if options.remove_vocals and "vocals" not in spec.stems:
-        raise _idle("remove_vocals", f"on model {spec.backend}, which has no vocals stem")
+        raise idle("remove_vocals", f"on model {spec.backend}, which has no vocals stem")
     if options.stems is None:
         return
     if options.remove_vocals:
-        raise _idle("stems", "together with remove_vocals, which delivers one file")
+        raise idle("stems", "together with remove_vocals, which delivers one file")
     unique = set(options.stems)
     if not unique or len(unique) < len(options.stems) or not unique <= set(spec.stems):
         allowed = f"one or more of {', '.join(spec.stems)} for {spec.backend}, each once"
-        raise _takes("stems", show(",".join(options.stems)), allowed)
+        raise takes("stems", show(",".join(options.stems)), allowed)
 
 
 def _check_output(output_format: OutputFormat, bit_depth: BitDepth | None, bitrate_kbps: int | None) -> None:
     if bit_depth is not None:
         if output_format is OutputFormat.mp3:
-            raise _idle("bit_depth", "on mp3; set bitrate_kbps")
+            raise idle("bit_depth", "on mp3; set bitrate_kbps")
         if output_format is OutputFormat.flac and bit_depth is BitDepth.float32:
-            raise _takes("bit_depth", bit_depth, "16 or 24 for flac")
+            raise takes("bit_depth", bit_depth, "16 or 24 for flac")
     if bitrate_kbps is not None:
         if output_format is not OutputFormat.mp3:
-            raise _idle("bitrate_kbps", f"on {output_format}; it is for mp3")
+            raise idle("bitrate_kbps", f"on {output_format}; it is for mp3")
         if bitrate_kbps not in MP3_BITRATES_KBPS:
-            raise _takes("bitrate_kbps", show(bitrate_kbps), ", ".join(map(str, MP3_BITRATES_KBPS)))
-
-
-def _takes(field: str, value: str, allowed: str) -> SoundfleetError:
-    return error(ErrorCode.INVALID_OPTION, f"{field} is {value}; it takes {allowed}")
-
-
-def _idle(field: str, where: str) -> SoundfleetError:
-    return error(ErrorCode.INVALID_OPTION, f"{field} does not act {where}", f"Leave {field} out.")
+            raise takes("bitrate_kbps", show(bitrate_kbps), ", ".join(map(str, MP3_BITRATES_KBPS)))

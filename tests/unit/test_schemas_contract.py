@@ -60,6 +60,11 @@ def separation(**options: Any) -> dict[str, Any]:
     return {"kind": "separate", "id": JOB, "source": {"type": "job", "job_id": ANOTHER_JOB}, "options": options}
 
 
+def sampled(**sampling: Any) -> dict[str, Any]:
+    """A generation by MusicGen."""
+    return generation(backend="musicgen", duration_sec=30, sampling=sampling)
+
+
 def sourced(**source: Any) -> dict[str, Any]:
     """A separation of some source."""
     return {"kind": "separate", "id": JOB, "source": source}
@@ -96,6 +101,25 @@ BORDERS = [
     *(generation(guidance_scale=scale) for scale in (0.9, 1, 1.0, 30.0, 30.1)),
     *(generation(scheduler=word) for word in ("euler", "Euler", "heun", "pingpong", "ddim")),
     *(generation(backend="sketch", **{field: 8}) for field in ("inference_steps", "guidance_scale")),
+    *(generation(backend=name, song={}) for name in ("sketch", "musicgen", "ace_step")),
+    *(generation(backend=name, sampling={}, duration_sec=30) for name in ("sketch", "musicgen", "ace_step")),
+    *(generation(song={"bpm": bpm}) for bpm in (29, 30, 300, 301, 90.5)),
+    *(generation(song={"key": key}) for key in ("C major", "F# minor", "Bb major", "H major", "c major", "C major\n")),
+    *(generation(song={"language": word}) for word in ("en", "yue", "unknown", "EN", "e", "english")),
+    *(generation(song={"time_signature": beats}) for beats in ("2", "3", "4", "6", "5", 4)),
+    *(generation(song={"shift": shift}) for shift in (0.9, 1, 3.0, 10, 10.1)),
+    *(generation(song={"lyrics": text}) for text in ("", "la", "x" * 10_000, "x" * 10_001)),
+    *(generation(song={"lora": name}) for name in ("rap", "../x", "", ".x")),
+    *(generation(song={"lora": "rap", "lora_scale": scale}) for scale in (-0.1, 0, 2, 2.1)),
+    *(generation(song={field: 1}) for field in ("tempo", "mood")),
+    *(sampled(top_k=count) for count in (-1, 0, 2048, 2049)),
+    *(sampled(top_p=share) for share in (-0.1, 0, 1, 1.1)),
+    *(sampled(temperature=heat) for heat in (-0.1, 0, 2, 2.1)),
+    *(sampled(guidance=scale) for scale in (0.9, 1, 30, 30.1)),
+    *(
+        generation(backend="sketch", **{name: f"job:{ANOTHER_JOB}"})
+        for name in ("source", "reference")
+    ),
     *(generation(output_format="mp3", bitrate_kbps=rate) for rate in (63, 64, 128, 129, 320, 321)),
     *(generation(output_format=word, bitrate_kbps=320) for word in ("wav", "mp3", "flac")),
     *(generation(bitrate_kbps=rate) for rate in (320, None)),

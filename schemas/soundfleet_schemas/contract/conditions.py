@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..catalog import CATALOG
-from ..enums import BitDepth, Kind, OutputFormat, Quality
+from ..enums import BackendType, BitDepth, Kind, OutputFormat, Quality
 from ..options import MAX_OVERLAP, PRESETS
 from ..requests import REFERENCE, SOURCE
 from .ranges import Rules
@@ -37,6 +37,10 @@ def _per_backend() -> list[Rules]:
         then: dict[str, Rules] = {"duration_sec": {"minimum": spec.min_duration_sec, "maximum": spec.max_duration_sec}}
         if spec.default_inference_steps is None:
             then |= dict.fromkeys(("inference_steps", "scheduler", "guidance_scale"), _NULL)
+        if spec.type != BackendType.MusicGen:
+            then["sampling"] = _NULL
+        if spec.type != BackendType.AceStep:
+            then["song"] = _NULL
         then |= dict.fromkeys({SOURCE, REFERENCE}.difference(spec.inputs), _NULL)
         rules.append(_when("backend", {"const": spec.backend}, then))
     return rules

@@ -39,7 +39,7 @@ MESSAGES: dict[str, type[msgspec.Struct]] = {
 """Every message that leaves a process, by the stem of its file name."""
 
 _NUMBERS = frozenset({"minimum", "maximum", "const", "enum"})
-_ARRAYS = frozenset({"minItems", "uniqueItems"})
+_ARRAYS = frozenset({"items", "minItems", "uniqueItems"})
 
 
 def documents() -> dict[str, dict[str, Any]]:

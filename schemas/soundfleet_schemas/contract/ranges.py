@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from .. import music
 from ..catalog import CATALOG
 from ..enums import Kind
 from ..limits import DEFAULT_LIMITS, GUIDANCE_SCALE, INFERENCE_STEPS, MAX_PROMPT_CHARS, MAX_SEED
@@ -68,6 +69,28 @@ RANGES: dict[str, dict[str, Rules]] = {
         "inference_steps": _between(*INFERENCE_STEPS),
         "guidance_scale": _between(*GUIDANCE_SCALE),
         "bitrate_kbps": {"enum": [*MP3_BITRATES_KBPS]},
+        "source": _TYPED,
+        "reference": _TYPED,
+    },
+    "SamplingOptions": {
+        "guidance": _between(*music.GUIDANCE),
+        "top_k": _between(0, music.MAX_TOP_K),
+        "top_p": _between(0, 1),
+        "temperature": _between(*music.TEMPERATURE),
+    },
+    "SongOptions": {
+        "lyrics": {"maxLength": music.MAX_LYRICS_CHARS},
+        "language": _whole(f"({music.LANGUAGE})"),
+        "bpm": _between(*music.BPM),
+        "key": _whole(music.KEY),
+        "time_signature": _whole(f"({'|'.join(music.TIME_SIGNATURES)})"),
+        "shift": _between(*music.SHIFT),
+        "cover_strength": _between(0, 1),
+        "lora": _whole(music.NAME),
+        "lora_scale": _between(*music.LORA_SCALE),
+        "tracks": {"items": {"enum": [*music.TRACKS]}},
+        "repaint_start_sec": {"minimum": 0},
+        "repaint_end_sec": {"minimum": 0},
     },
     "SeparationRequest": {**_ENVELOPE, "source": _TYPED},
     "StemSeparationOptions": {
