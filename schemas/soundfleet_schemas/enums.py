@@ -111,4 +111,6 @@ class Stage(StrEnum):
     prepare = "prepare"
     load = "load"
     infer = "infer"
+    decode = "decode"
+    """Of a generation: from the model's latents or tokens to audio."""
     deliver = "deliver"

@@ -6,6 +6,7 @@ Equal fingerprints mean equal output, so finished work can answer. A generation'
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,20 +15,23 @@ from .base import SCHEMA_VERSION
 from .catalog import BackendSpec
 from .music import SamplingOptions, SongOptions
 from .options import plan_output, plan_separation
-from .requests import GenerationRequest, JobRequest
+from .requests import SOURCE, GenerationRequest, JobRequest, sources_of
 from .sources import UploadSource
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
-def fingerprint(request: JobRequest, spec: BackendSpec, audio_sha256: str | None = None) -> str | None:
+def fingerprint(request: JobRequest, spec: BackendSpec, audio: Mapping[str, str] | None = None) -> str | None:
     """Return 64 hex digits, or None while the output is not determined yet.
 
-    A generation needs its seed. A separation needs the SHA-256 of its audio file: an upload carries it, any other
-    source has it once the worker has fetched the file (``audio_sha256``). What was left out counts as the value
-    that stands in for it, so spelling a default out changes nothing.
+    A generation needs its seed. Every source that a request names needs the SHA-256 of its file: an upload carries it,
+    any other has it once a worker has fetched the file (``audio``, by the source's name). What was left out counts as
+    the value that stands in for it, so spelling a default out changes nothing.
     """
     fields: dict[str, Any]
+    hashes = _hashes(request, audio or {})
+    if hashes is None:
+        return None
     if isinstance(request, GenerationRequest):
         if request.seed is None:
             return None
@@ -45,16 +49,27 @@ def fingerprint(request: JobRequest, spec: BackendSpec, audio_sha256: str | None
             fields["sampling"] = request.sampling
         if request.song is not None and request.song != SongOptions():
             fields["song"] = request.song
+        if hashes:
+            fields["audio"] = hashes
     else:
-        if isinstance(request.source, UploadSource):
-            audio_sha256 = request.source.sha256
-        if audio_sha256 is None:
-            return None
         options = request.options
         fields = {
-            "audio": audio_sha256,
+            "audio": hashes.pop(SOURCE),
             "plan": plan_separation(options, spec),
             "output": plan_output(options.output_format, options.bit_depth, options.bitrate_kbps),
         }
+        if hashes:
+            fields["references"] = hashes
     fields |= {"schema_version": SCHEMA_VERSION, "backend": spec.backend, "model_version": spec.model_version}
     return hashlib.sha256(_ENCODER.encode(fields)).hexdigest()
+
+
+def _hashes(request: JobRequest, audio: Mapping[str, str]) -> dict[str, str] | None:
+    """The SHA-256 of every source by its name; None while one is not known."""
+    hashes = {}
+    for name, source in sources_of(request).items():
+        sha256 = source.sha256 if isinstance(source, UploadSource) else audio.get(name)
+        if sha256 is None:
+            return None
+        hashes[name] = sha256
+    return hashes

@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soundfleet_schemas import BackendSpec, BackendStatus, JobRequest, Precision
+from soundfleet_schemas import BackendSpec, BackendStatus, JobRequest, Precision, Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,10 @@ class Run(ABC):
 
     job: EngineJob
     total_steps: int
+    """Steps take about equally long, so that what is left can be estimated."""
     current_step: int = 0
+    stage: Stage = Stage.infer
+    """``decode`` from when what the model made is turned into audio."""
 
     @property
     @abstractmethod

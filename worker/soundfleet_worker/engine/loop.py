@@ -261,11 +261,11 @@ class Engine:
             if run is None or run.done or run.current_step == ticket.reported_step:
                 continue
             if now - ticket.reported_at >= self._progress_every_sec or ticket.reported_step < 0:
-                self._progress(ticket, Stage.infer)
+                self._progress(ticket, run.stage)
 
     def _progress(self, ticket: Ticket, stage: Stage) -> None:
         current, total = ticket.position
-        if stage is Stage.infer:
+        if stage is not Stage.load:
             ticket.reported_step, ticket.reported_at = current, self._clock()
         self._send(Progress(run=ticket.name, stage=stage, current_step=current, total_steps=total))
 

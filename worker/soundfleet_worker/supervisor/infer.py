@@ -47,7 +47,7 @@ class Follower:
         run = self._run
         run.stage = progress.stage
         run.current_step, run.total_steps = progress.current_step, progress.total_steps
-        if progress.stage is not Stage.infer:
+        if progress.stage is Stage.load:
             self._first = None
         elif self._first is None or progress.current_step < self._first[1]:  # an engine that began it again
             self._first = (clock.now(), progress.current_step)

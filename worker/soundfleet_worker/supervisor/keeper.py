@@ -253,7 +253,7 @@ class Keeper:
         elif since is not None and now - since > run.limit_sec:
             run.overdue = True
             self._drop(run, OVERDUE_GRACE_SEC)
-        elif run.stage is Stage.infer and now - run.moved_at > max(STALL_LIMIT_SEC, run.limit_sec / 2):
+        elif run.stage in (Stage.infer, Stage.decode) and now - run.moved_at > max(STALL_LIMIT_SEC, run.limit_sec / 2):
             self._kill(run.name, "a run makes no step")
         elif run.stage is Stage.load and now - run.moved_at > LOAD_LIMIT_SEC:
             self._kill(run.name, f"a model did not load in {LOAD_LIMIT_SEC:g} s")
