@@ -1,0 +1,184 @@
+"""From a folder in the converted layout to modules on a device: whatever is wrong with it is MODEL_LOAD_FAILED."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soundfleet_schemas import BackendSpec, ErrorCode, Precision, SoundfleetError, error
+
+from ..backends.contract import ModelConfig
+from .files import COVER, INDEX, REFUSED, WHY_REFUSED, Found, absent_of, find, how_to_get, index_of, weights_of
+from .parts import Parts
+
+if TYPE_CHECKING:
+    import torch
+
+PIPELINE = "AceStepPipeline"
+DISTILLED_LACK = {"null_condition_emb"}
+"""Of guidance: a turbo checkpoint never reads it, and a conversion may lack it."""
+
+
+def dtype_of(precision: Precision, device: str) -> torch.dtype:
+    """Return in what the models compute: ``Auto`` is bf16 on a GPU that has it natively, fp32 elsewhere."""
+    import torch
+
+    named = {Precision.Float32: torch.float32, Precision.BFloat16: torch.bfloat16, Precision.Float16: torch.float16}
+    if precision is not Precision.Auto:
+        return named[precision]
+    native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float32
+
+
+def load(spec: BackendSpec, source: ModelConfig, device: str) -> tuple[Parts, Found]:
+    """Return a checkpoint's modules, and where they were found; raises BACKEND_NOT_READY or MODEL_LOAD_FAILED."""
+    version = spec.model_version
+    if version.lower() == REFUSED.lower():
+        raise error(ErrorCode.MODEL_LOAD_FAILED, WHY_REFUSED, "Set model_version to acestep-v15-turbo, for example.")
+    found = find(spec, source)
+    if not isinstance(found, Found):
+        raise error(ErrorCode.BACKEND_NOT_READY, f"{spec.backend}: {found.reason}")
+    _check_index(spec, found.folder)
+    try:
+        parts = _read(found.folder, device, dtype_of(source.precision, device))
+    except (SoundfleetError, MemoryError):
+        raise
+    except Exception as exc:  # libraries raise anything over files that are not what they should be
+        if _no_memory(exc):
+            raise
+        raise _unusable(spec, found.folder, _first_line(exc)) from exc
+    _check(parts, spec, found.folder)
+    return parts, found
+
+
+def _check_index(spec: BackendSpec, folder: Path) -> None:
+    """Raise MODEL_LOAD_FAILED unless the folder is of this architecture, with all that is needed."""
+    try:
+        index = index_of(folder)
+    except (OSError, ValueError) as exc:
+        raise _unusable(spec, folder, f"{INDEX} cannot be read: {_first_line(exc)}") from None
+    if index.get("_class_name") != PIPELINE:
+        raise _unusable(spec, folder, f"{INDEX} is of {index.get('_class_name')}, not of {PIPELINE}")
+    if absent := absent_of(folder):
+        raise _unusable(spec, folder, f"it lacks {', '.join(absent)}")
+
+
+def _read(folder: Path, device: str, dtype: torch.dtype) -> Parts:
+    import torch
+    from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
+    from diffusers.pipelines import ace_step
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    transformer = _component(AceStepTransformer1DModel, folder / "transformer", dtype)
+    lack = DISTILLED_LACK if transformer.config.is_turbo else set()
+    condition_encoder = _component(ace_step.AceStepConditionEncoder, folder / "condition_encoder", dtype, lack)
+    text_encoder, info = AutoModel.from_pretrained(
+        folder / "text_encoder", dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+    )
+    _complete(info, "text_encoder", set())
+    vae = folded(_component(AutoencoderOobleck, folder / "vae", torch.float32)).to(dtype)
+    audio_tokenizer = audio_token_detokenizer = None
+    if all((folder / name / "config.json").is_file() for name in COVER):
+        audio_tokenizer = _component(ace_step.AceStepAudioTokenizer, folder / COVER[0], dtype)
+        audio_token_detokenizer = _component(ace_step.AceStepAudioTokenDetokenizer, folder / COVER[1], dtype)
+
+    def placed(module: Any) -> Any:
+        return None if module is None else module.to(device).eval()
+
+    return Parts(
+        transformer=placed(transformer),
+        condition_encoder=placed(condition_encoder),
+        vae=placed(vae),
+        text_encoder=placed(text_encoder),
+        audio_tokenizer=placed(audio_tokenizer),
+        audio_token_detokenizer=placed(audio_token_detokenizer),
+        tokenizer=tokenizer,
+        device=torch.device(device),
+        dtype=dtype,
+        weights=tuple(weights_of(folder)),
+    )
+
+
+def _component(kind: Any, folder: Path, dtype: torch.dtype, may_lack: set[str] | None = None) -> Any:
+    """Load one of diffusers' modules: local files, no pickles, and nothing left at random."""
+    named = kind.load_config(folder, local_files_only=True).get("_class_name")
+    if named != kind.__name__:
+        raise ValueError(f"{folder.name} is of class {named}, not {kind.__name__}")
+    module, info = kind.from_pretrained(
+        folder,
+        torch_dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        low_cpu_mem_usage=False,
+        output_loading_info=True,
+    )
+    _complete(info, folder.name, may_lack or set())
+    return module
+
+
+def _complete(info: dict[str, Any], name: str, may_lack: set[str]) -> None:
+    """Raise ValueError when the files left weights as they were drawn, or had others."""
+    if lacking := sorted(set(info["missing_keys"]) - may_lack):
+        raise ValueError(f"{name} lacks {len(lacking)} weights, {lacking[0]} among them")
+    if mismatched := info.get("mismatched_keys"):
+        raise ValueError(f"{name} has weights of other shapes, {sorted(mismatched)[0]} among them")
+
+
+def folded(vae: Any) -> Any:
+    """Fold the weight normalisation into the weights: else it is computed anew for every tile."""
+    from torch.nn.utils import remove_weight_norm
+
+    for module in vae.modules():
+        if hasattr(module, "weight_g"):
+            remove_weight_norm(module)
+    return vae
+
+
+def _check(parts: Parts, spec: BackendSpec, folder: Path) -> None:
+    """Raise MODEL_LOAD_FAILED when the components do not fit together, or are not those of the catalogue's entry."""
+    vae, transformer, encoder = (part.config for part in (parts.vae, parts.transformer, parts.condition_encoder))
+    width = transformer.encoder_hidden_size or transformer.hidden_size
+    shapes = {
+        "sample rate": (parts.sample_rate, spec.sample_rate),
+        "audio channels": (vae.audio_channels, 2),
+        "latent channels of the vae": (vae.decoder_input_channels, parts.channels),
+        "input channels of the transformer": (transformer.in_channels, 3 * parts.channels),
+        "width of the condition encoder": (encoder.hidden_size, width),
+        "width of the text encoder": (parts.text_encoder.config.hidden_size, encoder.text_hidden_dim),
+    }
+    for what, (has, needs) in shapes.items():
+        if has != needs:
+            raise _unusable(spec, folder, f"the {what} is {has} instead of {needs}")
+    if parts.turbo != ("turbo" in spec.model_version):
+        kind = "a turbo checkpoint" if parts.turbo else "no turbo checkpoint"
+        raise _unusable(spec, folder, f"it is {kind}")
+
+
+def _unusable(spec: BackendSpec, folder: Path, reason: str) -> SoundfleetError:
+    return error(
+        ErrorCode.MODEL_LOAD_FAILED,
+        f"the files of {spec.model_version} in {folder} cannot be used: {reason}",
+        f"Replace them by whole ones: {how_to_get(spec)}.",
+    )
+
+
+def _no_memory(exc: Exception) -> bool:
+    import torch
+
+    return isinstance(exc, torch.OutOfMemoryError) or "can't allocate memory" in str(exc)
+
+
+def _first_line(exc: Exception) -> str:
+    lines = str(exc).strip().splitlines()
+    return f"{type(exc).__name__}: {lines[0]}" if lines else type(exc).__name__
+
+
+def quieten() -> None:
+    """Keep the libraries' bars and advice out of the worker's log: what matters is in errors and in results."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
