@@ -147,6 +147,15 @@ async def test_a_file_arrives_whole_and_hashed(host: Host, tmp_path: Path, path:
     assert (got.size_bytes, got.sha256, got.host) == (len(BODY), hashlib.sha256(BODY).hexdigest(), "127.0.0.1")
 
 
+@pytest.mark.parametrize(("path", "total"), [("/ok.wav", 5000), ("/chunked", None)])
+async def test_what_has_come_is_told_as_it_comes(host: Host, tmp_path: Path, path: str, total: int | None) -> None:
+    """With the whole, where the host says it."""
+    told: list[tuple[int, int | None]] = []
+    await fetch_url(host.url(path), tmp_path / "in", MAX_BYTES, POLICY, on_progress=lambda *news: told.append(news))
+    assert told[-1] == (len(BODY), total)
+    assert told == sorted(told, key=lambda news: news[0])
+
+
 async def test_a_request_says_no_more_than_it_must(host: Host, tmp_path: Path) -> None:
     """No credential, no cookie, no compression; whatever the address holds stays in the first line."""
     await fetch_url(host.url('/ok.wav?q=%0d%0aX:%20y"<>'), tmp_path / "in", MAX_BYTES, POLICY)

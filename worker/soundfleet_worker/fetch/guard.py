@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
-from soundfleet_schemas import ErrorCode, error
+from soundfleet_schemas import ErrorCode, SoundfleetError, error
 from soundfleet_schemas.errors import show
 
 from .policy import FetchPolicy, Network
@@ -119,10 +119,15 @@ async def addresses_of(host: str, port: int, policy: FetchPolicy, resolve: Resol
         raise error(ErrorCode.SOURCE_NOT_FOUND, f"the host {show(host)} has no address")
     if all(is_allowed(address, port, policy) for address in addresses):
         return addresses
+    raise refusal(host, port, addresses, policy)
+
+
+def refusal(host: str, port: int, addresses: Sequence[str], policy: FetchPolicy) -> SoundfleetError:
+    """Return the error of a host that may not be reached."""
     # Which address it is stays here: whoever submits a job need not learn the names of this network.
     usual = all(is_allowed(address, policy.public_ports[0], policy) for address in addresses)
     where = f"port {port} of {show(host)}" if usual else f"{show(host)} is not on the public internet and"
-    raise error(ErrorCode.SOURCE_FORBIDDEN, f"{where} may not be reached from here")
+    return error(ErrorCode.SOURCE_FORBIDDEN, f"{where} may not be reached from here")
 
 
 async def _resolved(host: str, port: int, policy: FetchPolicy, resolve: Resolver) -> Sequence[str]:

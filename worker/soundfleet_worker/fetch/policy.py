@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple, TypeAlias
 
 Network: TypeAlias = IPv4Network | IPv6Network
+OnProgress: TypeAlias = Callable[[int, int | None], None]
+"""Told the bytes that have come, and how many are to come in all, where that is known."""
 
 
 class FetchPolicy(NamedTuple):

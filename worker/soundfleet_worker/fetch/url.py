@@ -8,6 +8,7 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from soundfleet_schemas import ErrorCode, SoundfleetError, error
@@ -16,7 +17,7 @@ from soundfleet_schemas.sources import MAX_NAME_CHARS
 
 from .exchange import Exchange, get
 from .guard import Resolver, addresses_of, resolve_host
-from .policy import Fetched, FetchPolicy
+from .policy import Fetched, FetchPolicy, OnProgress
 from .target import Target, follow, parse_target
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -25,7 +26,13 @@ _PLAIN_NAME = re.compile(r'filename\s*=\s*(?:"([^"]*)"|([^\s;"]+))', re.IGNORECA
 
 
 async def fetch_url(
-    url: str, destination: Path, max_bytes: int, policy: FetchPolicy, *, resolve: Resolver = resolve_host
+    url: str,
+    destination: Path,
+    max_bytes: int,
+    policy: FetchPolicy,
+    *,
+    on_progress: OnProgress = lambda _size, _total: None,
+    resolve: Resolver = resolve_host,
 ) -> Fetched:
     """Write the file behind ``url``; ``destination`` exists afterwards only if this returns.
 
@@ -35,21 +42,31 @@ async def fetch_url(
     timer = asyncio.timeout(policy.total_sec)
     try:
         async with timer:
-            return await _travel(parse_target(url), destination, max_bytes, policy, resolve)
+            return await _travel(parse_target(url), _Saver(destination, max_bytes, policy, on_progress), resolve)
     except TimeoutError as exc:
         if not timer.expired():
             raise
         raise error(ErrorCode.SOURCE_UNAVAILABLE, f"fetching took over {policy.total_sec:g} s") from exc
 
 
-async def _travel(target: Target, destination: Path, max_bytes: int, policy: FetchPolicy, resolve: Resolver) -> Fetched:
+class _Saver(NamedTuple):
+    """Where a file goes, and within which bounds."""
+
+    destination: Path
+    max_bytes: int
+    policy: FetchPolicy
+    on_progress: OnProgress
+
+
+async def _travel(target: Target, saver: _Saver, resolve: Resolver) -> Fetched:
+    policy = saver.policy
     for _ in range(policy.max_redirects + 1):
         addresses = await addresses_of(target.host, target.port, policy, resolve)
         async with get(target, addresses, policy) as exchange:
             location = exchange.headers.get("location")
             if exchange.status not in _REDIRECTS or location is None:
-                _check_head(exchange, target, max_bytes)
-                return await _save(exchange, target, destination, max_bytes, policy)
+                _check_head(exchange, target, saver.max_bytes)
+                return await _save(exchange, target, saver)
         target = follow(target, location)
     raise error(ErrorCode.SOURCE_NOT_FOUND, f"the address redirects more than {policy.max_redirects} times")
 
@@ -78,7 +95,9 @@ def _too_large(max_bytes: int) -> SoundfleetError:
     return error(ErrorCode.FILE_TOO_LARGE, f"the file is larger than {max_bytes:,} bytes")
 
 
-async def _save(exchange: Exchange, target: Target, destination: Path, max_bytes: int, policy: FetchPolicy) -> Fetched:
+async def _save(exchange: Exchange, target: Target, saver: _Saver) -> Fetched:
+    destination, max_bytes, policy, on_progress = saver
+    total = int(exchange.headers.get("content-length", "0")) or None
     partial = destination.with_name(f".{destination.name}.{os.urandom(4).hex()}.part")
     digest, size, began = hashlib.sha256(), 0, time.monotonic()
     try:
@@ -93,6 +112,7 @@ async def _save(exchange: Exchange, target: Target, destination: Path, max_bytes
                     raise error(ErrorCode.SOURCE_UNAVAILABLE, message)
                 digest.update(chunk)
                 file.write(chunk)
+                on_progress(size, total)
         partial.replace(destination)
     finally:
         partial.unlink(missing_ok=True)
