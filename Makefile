@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
 
-.PHONY: help demo test lint format bench contract clean
+.PHONY: help demo test lint format bench separation contract clean
 
 help:            ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -26,6 +26,10 @@ format: $(VENV)/.installed  ## let ruff mend what it can
 
 bench: $(VENV)/bench/.installed  ## the queue beside its peers; results in benchmarks/results
 	$(VENV)/bench/bin/python benchmarks/queue.py
+
+separation: $(VENV)/.installed  ## separation beside demucs' own API; results in benchmarks/results
+	$(BIN)/python benchmarks/separation.py
+	$(BIN)/python benchmarks/separation.py --model htdemucs --seconds 30
 
 contract: $(VENV)/.installed  ## write the JSON Schemas and the AsyncAPI document again
 	$(BIN)/python -m soundfleet_schemas.contract

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -12,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.demucs_checkpoint import in_the_hubs_cache, network, write_pickled, write_safetensors
 
 torch = pytest.importorskip("torch", reason="needs the worker extra")
 from demucs.htdemucs import HTDemucs  # noqa: E402
-from demucs.states import save_with_checksum  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from soundfleet_schemas import (  # noqa: E402
@@ -30,9 +29,8 @@ from soundfleet_schemas import (  # noqa: E402
 from soundfleet_worker.backends.contract import EngineJob, ModelConfig  # noqa: E402
 from soundfleet_worker.backends.demucs import DemucsFactory  # noqa: E402
 from soundfleet_worker.separation.files import Found, Missing, find  # noqa: E402
-from soundfleet_worker.separation.loading import load, pull  # noqa: E402
+from soundfleet_worker.separation.loading import load  # noqa: E402
 
-SHAPE: dict[str, Any] = {"channels": 8, "nfft": 512, "depth": 2, "bottom_channels": 16, "t_layers": 1, "t_heads": 2}
 HTDEMUCS = CATALOG["htdemucs"]
 
 
@@ -67,35 +65,6 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_a, **_k: refuse(None, host))  # type: ignore[arg-type]
     return asked
-
-
-def network(**changes: Any) -> HTDemucs:
-    torch.manual_seed(0)
-    return HTDemucs(**{"sources": list(STEMS), "samplerate": 44_100, "segment": 8, **SHAPE, **changes})
-
-
-def write_pickled(folder: Path, model: HTDemucs, name: str = "htdemucs", signature: str = "955717e8") -> Path:
-    """Write a model as Demucs' own local repositories have it: pickle with checksum, and the bag's yaml."""
-    folder.mkdir(exist_ok=True)
-    args, kwargs = model._init_args_kwargs
-    package = {"klass": type(model), "args": args, "kwargs": kwargs, "state": model.state_dict()}
-    save_with_checksum(package, folder / f"{signature}.th")
-    (folder / f"{name}.yaml").write_text(f"models: ['{signature}']\n")
-    return next(folder.glob(f"{signature}-*.th"))
-
-
-def write_safetensors(folder: Path, model: HTDemucs, name: str = "htdemucs", signature: str = "955717e8") -> Path:
-    """Write a model as Demucs' repositories on the hub have it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _args, kwargs = model._init_args_kwargs
-    metadata = {"klass": "demucs.htdemucs.HTDemucs", "args": "[]", "kwargs": json.dumps(kwargs)}
-    save_file(
-        {key: value.contiguous() for key, value in model.state_dict().items()},
-        folder / f"{signature}.safetensors",
-        metadata,
-    )
-    (folder / f"{name}.yaml").write_text(f"models: ['{signature}']\n")
-    return folder / f"{signature}.safetensors"
 
 
 Write = Callable[..., Path]
@@ -234,28 +203,26 @@ def test_a_description_that_is_none_fails_to_load(tmp_path: Path, text: str) -> 
     assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
 
 
-@pytest.mark.skipif(importlib.util.find_spec("diffq") is not None, reason="diffq is installed")
-def test_quantised_models_name_the_library_that_they_need() -> None:
-    """Demucs itself would exit the process."""
-    status, reason = DemucsFactory(CATALOG["mdx_extra_q"], ModelConfig()).status()
-    assert (status, reason) == (BackendStatus.NotInstalled, "quantised models need diffq: pip install diffq")
+def test_a_file_of_the_hubs_cache_that_has_rotted_fails_to_load(hub_cache: Path) -> None:
+    """A few wrong bits among the weights would only be heard."""
+    blob = in_the_hubs_cache(hub_cache, lambda folder: write_safetensors(folder, network()))
+    load(HTDEMUCS, ModelConfig())
+    raw = bytearray(blob.read_bytes())
+    raw[-100] ^= 1
+    blob.write_bytes(raw)
+    with pytest.raises(SoundfleetError, match="checksum") as caught:
+        load(HTDEMUCS, ModelConfig())
+    assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED
+    assert "soundfleet backends pull htdemucs" in caught.value.info.action
+    assert "--dir" not in caught.value.info.action
 
 
-def test_pulling_offline_or_without_a_network_says_so(
-    no_network: list[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And only the hub is asked, never Demucs' second host."""
-    with pytest.raises(SoundfleetError, match="SOUNDFLEET_OFFLINE"):
-        pull("htdemucs", ModelConfig(offline=True))
-    assert no_network == []
-    monkeypatch.setattr("time.sleep", lambda _sec: None)  # the hub's client waits between its attempts
-    with pytest.raises(SoundfleetError, match=r"huggingface\.co/adefossez/HTDemucs") as caught:
-        pull("htdemucs", ModelConfig())
-    assert caught.value.code == ErrorCode.BACKEND_NOT_READY
-    assert {str(address) for address in no_network} == {"huggingface.co"}
-    with pytest.raises(SoundfleetError) as unknown:
-        pull("htdemucs_mini", ModelConfig())
-    assert unknown.value.code == ErrorCode.INVALID_MODEL
+def test_a_model_that_was_pulled_half_way_is_not_installed(hub_cache: Path) -> None:
+    """And the reason names what is missing."""
+    in_the_hubs_cache(hub_cache, lambda folder: write_safetensors(folder, network())).unlink()
+    status, reason = DemucsFactory(HTDEMUCS, ModelConfig()).status()
+    assert status is BackendStatus.NotInstalled
+    assert "955717e8" in str(reason)
 
 
 def test_a_published_model_separates_by_the_same_path(tmp_path: Path) -> None:
@@ -291,3 +258,20 @@ def test_a_published_model_separates_by_the_same_path(tmp_path: Path) -> None:
     assert [name.partition("-")[0] for name in output.parameters["weights"]] == ["955717e8"]
     assert list(stems) == list(STEMS)
     np.testing.assert_allclose(sum(stems.values()), audio, atol=1e-6)
+
+
+def test_a_pickle_in_the_hubs_cache_is_never_read(hub_cache: Path) -> None:
+    """Another program may have put it there, from whoever publishes; it can run code."""
+    in_the_hubs_cache(hub_cache, lambda folder: write_pickled(folder, network()))
+    status, reason = DemucsFactory(HTDEMUCS, ModelConfig()).status()
+    assert status is BackendStatus.NotInstalled
+    assert "955717e8" in str(reason)
+
+
+@pytest.mark.parametrize("models", ["['../../elsewhere']", "['/elsewhere']", "[[a, [b]]]", "[{a: b}]", "[]"])
+def test_a_description_whose_signatures_are_no_names_fails_to_load(tmp_path: Path, models: str) -> None:
+    """Files are named by them: none is looked for elsewhere, and nothing is written out that refers to itself."""
+    (tmp_path / "htdemucs.yaml").write_text(f"models: {models}\n")
+    with pytest.raises(SoundfleetError, match="signatures are no names") as caught:
+        load(HTDEMUCS, ModelConfig(tmp_path))
+    assert caught.value.code == ErrorCode.MODEL_LOAD_FAILED

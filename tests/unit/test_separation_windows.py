@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("numpy", reason="needs the worker extra")
-from soundfleet_schemas import ErrorCode, SoundfleetError
-from soundfleet_worker.separation.mix import Mix
-from soundfleet_worker.separation.windows import Windows, grid
+torch = pytest.importorskip("torch", reason="needs the worker extra")
+from soundfleet_schemas import ErrorCode, SoundfleetError  # noqa: E402
+from soundfleet_worker.separation.mix import Mix  # noqa: E402
+from soundfleet_worker.separation.windows import Windows, grid  # noqa: E402
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.1, 0.25, 0.5, 0.9])
@@ -56,7 +56,7 @@ def test_segments_that_would_not_advance_are_refused() -> None:
 
 def mix_of(path: Path, audio: np.ndarray) -> Mix:
     np.save(path / "mix.npy", audio)
-    return Mix(path / "mix.npy")
+    return Mix(path / "mix.npy", torch.device("cpu"))
 
 
 @pytest.mark.parametrize("start", [-30, 0, 60, 95, 200])
@@ -64,10 +64,10 @@ def test_reading_beyond_the_mix_is_silence(tmp_path: Path, start: int) -> None:
     """And within it the audio is normalised."""
     audio = np.arange(200, dtype=np.float32).reshape(2, 100)
     mix = mix_of(tmp_path, audio)
-    out = np.zeros((2, 50), dtype=np.float32)
+    out = torch.zeros(2, 50)
     mix.read(start, out)
     padded = np.pad((audio - mix.mean) / mix.std, ((0, 0), (100, 200)))
-    np.testing.assert_allclose(out, padded[:, start + 100 : start + 150], rtol=1e-5)
+    np.testing.assert_allclose(out.numpy(), padded[:, start + 100 : start + 150], rtol=1e-5)
     assert mix.mean == pytest.approx(audio.mean())
     assert mix.std == pytest.approx(audio.mean(axis=0).std(ddof=1))
 
@@ -94,5 +94,5 @@ def test_a_mix_that_is_no_array_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
     for name in ("cut.npy", "object.npy", "gone.npy"):
         with pytest.raises(SoundfleetError) as caught:
-            Mix(tmp_path / name)
+            Mix(tmp_path / name, torch.device("cpu"))
         assert caught.value.code == ErrorCode.INTERNAL_ERROR

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from soundfleet_schemas import (
-    INSTRUMENTAL,
     SOURCE,
     BackendSpec,
     BackendStatus,
     ErrorCode,
+    Precision,
     SeparationPlan,
     SeparationRequest,
     error,
@@ -45,7 +45,10 @@ LIGHT_PARAMETERS = 10_000_000
 """Below this a model is so quick on a CPU that runs may share it."""
 RUNS_OF_A_LIGHT_MODEL = 4
 WORKSPACE_BYTES = 64
-"""Of activations, per slot, sample of a window and channel of the first layer; measured on HTDemucs."""
+"""Of activations, per slot, sample of a window and channel of the first layer: the most that HTDemucs' module takes.
+
+Written out for a CPU, the shape of htdemucs takes 39 in float32 and 25 in bfloat16.
+"""
 MODULES = ("torch", "demucs", "numpy", "yaml")
 
 
@@ -68,7 +71,7 @@ class DemucsFactory(BackendFactory):
         from ..separation.loading import load
 
         bag, weights = load(self.spec, self._source)
-        return DemucsModel(self.spec, bag, device, weights=weights)
+        return DemucsModel(self.spec, bag, device, weights=weights, precision=self._source.precision)
 
 
 class Separation(Run):
@@ -96,15 +99,22 @@ class DemucsModel(Model):
         device: str,
         slots: int | None = None,
         weights: Sequence[str] = (),
+        precision: Precision = Precision.Float32,
     ) -> None:
-        """``weights`` name the files of the bag's models, for the result."""
+        """``weights`` name the files of the bag's models, for the result; INVALID_SETTING for a precision."""
         import torch
+
+        from ..separation.network import Network
+        from ..separation.pace import Pace
+        from ..separation.precision import choose
 
         self.spec = spec
         self._device = torch.device(device)
         self._most_slots = self._slots = slots or SLOTS[self._device.type]
-        self._models = [model.to(self._device).eval() for model in bag.models]
-        self._parameters = sum(p.numel() for model in self._models for p in model.parameters())
+        self.precision = choose(precision, self._device, list(bag.models))
+        self._models = [Network(model, self._device, self.precision) for model in bag.models]
+        self._parameters = sum(model.parameters for model in self._models)
+        self._pace = Pace(self._device)
         self._launches = 0
         self.max_runs = self._room()
         self._counts = [[float(weight) for weight in row] for row in bag.weights]
@@ -114,11 +124,9 @@ class DemucsModel(Model):
     @property
     def memory_bytes(self) -> int:  # type: ignore[override]  # it falls when the model shrinks
         """The weights, and what one launch needs."""
-        channels = max(int(getattr(model, "channels", 0)) for model in self._models)
-        launch = (
-            self._slots * round((self.spec.segment_sec or 0.0) * self.spec.sample_rate) * channels * WORKSPACE_BYTES
-        )
-        return launch + 4 * self._parameters
+        samples = round((self.spec.segment_sec or 0.0) * self.spec.sample_rate)
+        launch = self._slots * samples * max(model.channels for model in self._models) * WORKSPACE_BYTES
+        return launch + sum(model.weight_bytes for model in self._models)
 
     def _room(self) -> int:
         """As many runs as a launch has slots.
@@ -129,7 +137,7 @@ class DemucsModel(Model):
         return max(self._slots, RUNS_OF_A_LIGHT_MODEL if self._parameters < LIGHT_PARAMETERS else 1)
 
     def memory_of(self, job: EngineJob) -> int:
-        """Every stem and the mix, float32 stereo."""
+        """Every stem and the mix, float32 stereo; the rest beside a stem comes when the others are gone."""
         from ..separation.mix import open_mix
 
         return (len(self.spec.stems) + 1) * open_mix(_input_of(job)).nbytes
@@ -143,20 +151,19 @@ class DemucsModel(Model):
         from ..separation.windows import Windows, grid
 
         plan = plan_separation(cast(SeparationRequest, job.request).options, self.spec)
-        mix = Mix(_input_of(job))
+        mix = Mix(_input_of(job), self._device)
         models = self._needed(plan)
         layout = grid(plan.segment_sec, plan.overlap, self.spec.sample_rate)
         windows = Windows(
             mix.samples, layout, models, plan.shifts, plan.seed, self.spec.sample_rate, self._window_length(plan)
         )
         gains = self._gains(models, plan)
-        sums = Accumulator(self.spec.stems, mix.samples, gains, job.scratch, str(self._device))
+        sums = Accumulator(self.spec.stems, mix.samples, gains, job.scratch, self._device)
         return Separation(job, plan, mix, windows, torch.from_numpy(layout.blends).to(self._device), sums)
 
     def _needed(self, plan: SeparationPlan) -> tuple[int, ...]:
         """Which sub-models must run: those that count for a wanted stem, all when every one of them does."""
-        wanted = ("vocals",) if plan.stems == (INSTRUMENTAL,) else plan.stems
-        columns = [self.spec.stems.index(stem) for stem in wanted]
+        columns = [self.spec.stems.index(stem) for stem in plan.computed]
         return tuple(i for i, row in enumerate(self._counts) if any(row[column] for column in columns))
 
     def _gains(self, models: Sequence[int], plan: SeparationPlan) -> dict[int, list[float]]:
@@ -174,15 +181,8 @@ class DemucsModel(Model):
 
     def _window_length(self, plan: SeparationPlan) -> Callable[[int, int], int]:
         """Say what a sub-model wants to see of a segment: HTDemucs a fixed length, Demucs one that fits its strides."""
-        from demucs.htdemucs import HTDemucs
-
-        def length(index: int, kept: int) -> int:
-            model: Any = self._models[index]
-            if isinstance(model, HTDemucs):
-                return int(plan.segment_sec * self.spec.sample_rate)
-            return int(model.valid_length(kept)) if hasattr(model, "valid_length") else kept
-
-        return length
+        segment = int(plan.segment_sec * self.spec.sample_rate)
+        return lambda index, kept: self._models[index].window_length(segment, kept)
 
     def step(self, runs: Sequence[Run]) -> None:
         """Separate one launch of windows, gathered from the given runs in turn."""
@@ -192,22 +192,20 @@ class DemucsModel(Model):
         outputs = self._infer(batch)
         self._launches += 1
         for (run, window), output in zip(batch, outputs, strict=False):  # slots that were not filled give nothing
-            run.sums.add(window, output, run.blends[window.blend])
+            run.sums.add(window, output, run.blends[window.blend], run.mix.std)
             run.current_step += 1
             run.served = self._launches
+        self._pace.keep()
 
     def _infer(self, batch: Sequence[tuple[Separation, Window]]) -> torch.Tensor:
         """Return the outputs of one sub-model, (slots, sources, 2, window length)."""
-        import numpy as np
         import torch
 
         shape = batch[0][1]
-        inputs = np.zeros((self._slots, 2, shape.length), dtype=np.float32)
+        inputs = torch.zeros((self._slots, 2, shape.length), dtype=torch.float32, device=self._device)
         for slot, (run, window) in enumerate(batch):
             run.mix.read(window.start, inputs[slot])
-        with torch.inference_mode():
-            outputs: torch.Tensor = self._models[shape.model](torch.from_numpy(inputs).to(self._device))
-        return outputs
+        return self._models[shape.model](inputs)
 
     def shrink(self) -> bool:
         """Halve the slots; other kernels may then round the last bit differently."""
@@ -229,23 +227,23 @@ class DemucsModel(Model):
 
         done = cast(Separation, run)
         plan, mix = done.plan, done.mix
-        audio = done.sums.take(mix.mean, mix.std)
+        audio = done.sums.take(mix.mean)
         whole = len(audio) == len(self.spec.stems)
         if whole:
             rule.share_residual(audio, mix.audio)
-        if plan.stems == (INSTRUMENTAL,):
-            audio = rule.take_instrumental(audio, mix.audio)
-        for stem in set(audio) - set(plan.stems):
-            del audio[stem]
-            (done.job.scratch / f"{stem}.npy").unlink(missing_ok=True)
+        audio = done.sums.keep(audio, plan.computed)
+        if plan.rest is not None:
+            audio[plan.rest] = rule.take_rest(audio[plan.computed[0]], mix.audio, done.sums.room(plan.rest))
+            audio = done.sums.keep(audio, plan.stems)
         gain = rule.normalise(audio) if plan.normalize else 1.0
         parameters = {
             **msgspec.to_builtins(plan),
             "weights": self._weights,
+            "precision": str(self.precision),
             "gain": gain,
             "residual": "shared" if whole else "left out: only the wanted stems were computed",
         }
-        return Output(audio, self.spec.sample_rate, parameters)
+        return Output(done.sums.deliver(audio), self.spec.sample_rate, parameters)
 
     def close(self) -> None:
         """Let the models go."""

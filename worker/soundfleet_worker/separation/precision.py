@@ -1,0 +1,53 @@
+"""In which floats Demucs' networks compute. Audio, sums and spectra are float32 always."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from demucs.htdemucs import HTDemucs
+
+from soundfleet_schemas import ErrorCode, Precision, error
+
+from .fast_htdemucs import is_known
+
+DTYPES = {
+    Precision.Float32: torch.float32,
+    Precision.BFloat16: torch.bfloat16,
+    Precision.Float16: torch.float16,
+}
+CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""What Linux calls the instructions that multiply bfloat16."""
+
+
+def choose(wanted: Precision, device: torch.device, models: Sequence[Any]) -> Precision:
+    """Resolve ``Auto``, and refuse with INVALID_SETTING what the device does not compute natively.
+
+    ``Auto`` is bfloat16 where the device has it, and only for HTDemucs: there the loss was measured (SI-SDR by less
+    than 0.05 dB, 46 dB of signal to noise), on a CPU; on CUDA it was not yet. The older classes stay at float32.
+    """
+    native = has_bfloat16(device)
+    if wanted is Precision.Auto:
+        measured = all(is_known(model) if device.type == "cpu" else isinstance(model, HTDemucs) for model in models)
+        return Precision.BFloat16 if native and measured else Precision.Float32
+    if (wanted is Precision.BFloat16 and not native) or (wanted is Precision.Float16 and device.type == "cpu"):
+        raise error(
+            ErrorCode.INVALID_SETTING,
+            f"precision is {wanted}, which {device} does not compute natively",
+            "Set SOUNDFLEET_PRECISION to auto or fp32.",
+        )
+    return wanted
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:  # not Linux
+        return False
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return bool(CPU_FLAGS & set(flags.split()))
