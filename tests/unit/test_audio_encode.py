@@ -16,9 +16,10 @@ from tests import media
 
 from soundfleet_schemas import BitDepth, ErrorCode, Limits, OutputFormat, SoundfleetError
 from soundfleet_worker.audio.decode import decode
-from soundfleet_worker.audio.encode import CHUNK, Encoded, encode
+from soundfleet_worker.audio.encode import Encoded, encode
 from soundfleet_worker.audio.levels import snr_db
 from soundfleet_worker.audio.probe import probe
+from soundfleet_worker.audio.resample import CHUNK
 
 LIMITS = Limits(min_audio_sec=0.0, max_file_bytes=1 << 30)
 WAV, FLAC, MP3 = OutputFormat.wav, OutputFormat.flac, OutputFormat.mp3

@@ -10,6 +10,7 @@ import pytest
 from tests import media
 
 from soundfleet_worker.audio.levels import SILENCE_DBFS, Meter, exceeds_full_scale, si_sdr, snr_db
+from soundfleet_worker.audio.resample import chunks
 
 
 def measured(audio: media.Signal, chunk: int) -> Meter:
@@ -81,7 +82,7 @@ def test_one_sample_beyond_full_scale_is_found(tmp_path: Path, place: int) -> No
     audio = np.zeros((2, 100_000), dtype=np.float32)
     audio[0, place] = 1.0
     audio[1, place] = -1.0
-    assert not exceeds_full_scale(audio)
+    assert not exceeds_full_scale(chunks(audio))
     audio[1, place] = np.nextafter(np.float32(-1.0), np.float32(-2.0))
     np.save(tmp_path / "audio.npy", audio)
-    assert exceeds_full_scale(np.load(tmp_path / "audio.npy", mmap_mode="r"))
+    assert exceeds_full_scale(chunks(np.load(tmp_path / "audio.npy", mmap_mode="r")))

@@ -89,8 +89,12 @@ class Blocks:
                 ) from exc
             if packet is None:
                 return
+            if packet.has_sidedata(
+                "new_extradata"
+            ):  # the next stream of a chain: nothing of it belongs to the last one
+                source.stream.codec_context.flush_buffers()
             try:
-                yield from packet.decode()
+                yield from packet.decode() if source.decoder is None else source.decoder.decode(packet)
             except MemoryError:
                 raise
             except av.error.FFmpegError:  # invalid, unknown or unfinished: whatever the decoder did not like

@@ -34,6 +34,12 @@ OPEN_OPTIONS: dict[str, str] = {
 TAIL_HIDDEN: dict[str, str] = OPEN_OPTIONS | {"protocol_whitelist": "file,subfile"}
 """Of a file whose last bytes are no music: FFmpeg is shown its beginning."""
 
+
+def format_of(container: str, codec: str) -> str:
+    """Return the word of ``INPUT_FORMATS``: the container's, but an ogg of Opus is called after its codec."""
+    return "opus" if container == "ogg" and codec in {"opus", "libopus"} else container
+
+
 MAX_CHANNELS = 8
 MIN_SAMPLE_RATE = 4_000
 """Half of a telephone's. Below, a few bytes would become minutes of audio."""

@@ -42,7 +42,8 @@ class Order(Record, frozen=True, kw_only=True):
     """What the process is to do; its only argument, as JSON."""
 
     source: str
-    destination: str
+    destination: str | None
+    """None: only look what the file is."""
     sample_rate: int
     limits: Limits
     box: Box
@@ -51,7 +52,7 @@ class Order(Record, frozen=True, kw_only=True):
 
 
 class Success(Record, frozen=True, kw_only=True, tag="success"):
-    """The reply when ``destination`` is written."""
+    """The reply when ``destination`` is written, or the file was looked at."""
 
     info: AudioInfo
 
@@ -84,10 +85,18 @@ def enter(box: Box, parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (box.cpu_sec, box.cpu_sec + 1))  # at the hard limit the signal is SIGKILL
-    resource.setrlimit(resource.RLIMIT_FSIZE, (box.file_bytes, box.file_bytes))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (box.open_files, box.open_files))
+    bound(resource.RLIMIT_CORE, 0, 0)
+    bound(resource.RLIMIT_CPU, box.cpu_sec, box.cpu_sec + 1)  # at the hard limit the signal is SIGKILL
+    bound(resource.RLIMIT_FSIZE, box.file_bytes, box.file_bytes)
+    bound(resource.RLIMIT_NOFILE, box.open_files, box.open_files)
+
+
+def bound(what: int, soft: int, hard: int) -> None:
+    """Set a limit of this process, or the lower one that it has already: nobody but root may raise that."""
+    own = resource.getrlimit(what)[1]
+    if own != resource.RLIM_INFINITY:
+        soft, hard = min(soft, own), min(hard, own)
+    resource.setrlimit(what, (soft, hard))
 
 
 def bind_memory(memory_bytes: int) -> None:
@@ -95,14 +104,17 @@ def bind_memory(memory_bytes: int) -> None:
     if sys.platform == "linux":  # elsewhere the limit is not kept, or not measured in this way
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         limit = pages * resource.getpagesize() + memory_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        bound(resource.RLIMIT_AS, limit, limit)
 
 
 def _decode(order: Order) -> AudioInfo:
     from .decode import decode  # loads FFmpeg's libraries, which differ in size from build to build
+    from .probe import probe
 
     bind_memory(order.box.memory_bytes)
     try:
+        if order.destination is None:
+            return probe(Path(order.source), order.limits)
         return decode(Path(order.source), Path(order.destination), order.sample_rate, order.limits)
     except MemoryError as exc:
         raise error(

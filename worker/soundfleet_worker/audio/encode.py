@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,21 +18,15 @@ from soundfleet_schemas import BitDepth, ErrorCode, OutputFormat, Record, error
 
 from .channels import Samples
 from .levels import Meter
+from .peaks import Peaks, Waveform
+from .rates import MP3_KBPS, MP3_RATES, most_mp3_kbps
+from .resample import chunks, resampled
 
-CHUNK = 1 << 16
-"""Samples that are converted and encoded at once."""
 DEFAULT_BIT_DEPTH = BitDepth.int24
 DEFAULT_MP3_KBPS = 320
 
 _MUXER_OPTIONS = {"fflags": "+bitexact"}
 """No version strings: an upgrade of FFmpeg that changes no samples changes no bytes."""
-
-_MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
-_MP3_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-_MP3_LOW_RATE_KBPS = 160
-"""The most that MPEG-2's layer III holds, below 32 kHz."""
-_MP3_LOWEST_RATE_KBPS = 64
-"""The most of MPEG-2.5, below 16 kHz."""
 
 
 class Encoded(Record, frozen=True, kw_only=True):
@@ -48,6 +42,17 @@ class Encoded(Record, frozen=True, kw_only=True):
     rms_dbfs: float
     bitrate: int | None = None
     """Bits per second, of compressed formats."""
+    samples: int
+    """Per channel, as they were written."""
+    waveform: Waveform
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Another sample rate to deliver at, and how many samples there are to be at it."""
+
+    hertz: int
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -68,27 +73,30 @@ def encode(
     output_format: OutputFormat,
     bit_depth: BitDepth | None = None,
     bitrate_kbps: int | None = None,
+    to: Rate | None = None,
 ) -> Encoded:
     """Write ``audio``, float32 of shape (1 or 2, n), full scale 1.0; it may be memory-mapped.
 
     ``bit_depth`` is of wav and flac (default 24), ``bitrate_kbps`` of mp3 (default 320; the format's nearest is taken).
-    Decoding the file gives n samples again, of mp3 too. On an error no file is left. Raises INVALID_OPTION for what a
-    format cannot hold, AUDIO_EMPTY without samples, MODEL_INFERENCE_FAILED for samples that are not finite.
+    ``to`` resamples on the way. Decoding the file gives n samples again (or as many as ``to`` says), of mp3 too. On an
+    error no file is left. Raises INVALID_OPTION for what a format cannot hold, AUDIO_EMPTY without samples,
+    MODEL_INFERENCE_FAILED for samples that are not finite.
     """
-    shape = _shape(sample_rate, output_format, bit_depth, bitrate_kbps)
-    samples = audio.shape[1]
-    if samples == 0:
+    blocks = blocks_at(audio, sample_rate, to)
+    target = Rate(sample_rate, audio.shape[1]) if to is None else to
+    shape = _shape(target.hertz, output_format, bit_depth, bitrate_kbps)
+    if audio.shape[1] == 0 or target.samples == 0:
         raise error(ErrorCode.AUDIO_EMPTY, f"{path.name} would hold no samples")
-    meter = Meter()
+    meter, peaks = Meter(), Peaks(target.samples, target.hertz)
     try:
-        clipped = _write(audio, path, sample_rate, shape, meter)
+        clipped = _write(_measured(blocks, meter, peaks), path, target.hertz, audio.shape[0], shape)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except BaseException:  # also a cancellation: half a file must not look like a whole one
         path.unlink(missing_ok=True)
         raise
     size = path.stat().st_size
-    average = round(8 * size * sample_rate / samples) if output_format is OutputFormat.flac else None
+    average = round(8 * size * target.hertz / target.samples) if output_format is OutputFormat.flac else None
     return Encoded(
         size=size,
         sha256=digest,
@@ -96,7 +104,16 @@ def encode(
         peak_dbfs=meter.peak_dbfs,
         rms_dbfs=meter.rms_dbfs,
         bitrate=shape.bit_rate or average,
+        samples=target.samples,
+        waveform=peaks.waveform(),
     )
+
+
+def blocks_at(audio: Samples, sample_rate: int, to: Rate | None) -> Iterator[Samples]:
+    """The blocks of audio as they are delivered: at their own rate, or at another."""
+    if to is None or (to.hertz, to.samples) == (sample_rate, audio.shape[1]):
+        return chunks(audio)
+    return resampled(audio, sample_rate, to.hertz, to.samples)
 
 
 def _shape(
@@ -121,20 +138,19 @@ def _shape(
 
 def _mp3_kbps(sample_rate: int, wanted: int | None) -> int:
     """Return the bit rate that the format has nearest to ``wanted``."""
-    if sample_rate not in _MP3_RATES:
+    if sample_rate not in MP3_RATES:
         raise error(ErrorCode.INVALID_OPTION, f"mp3 cannot hold {sample_rate} Hz", "Use wav or flac.")
-    most = 320 if sample_rate >= 32_000 else _MP3_LOW_RATE_KBPS if sample_rate >= 16_000 else _MP3_LOWEST_RATE_KBPS
+    most = most_mp3_kbps(sample_rate)
     target = DEFAULT_MP3_KBPS if wanted is None else wanted
-    return min((kbps for kbps in _MP3_KBPS if kbps <= most), key=lambda kbps: abs(kbps - target))
+    return min((kbps for kbps in MP3_KBPS if kbps <= most), key=lambda kbps: abs(kbps - target))
 
 
-def _write(audio: Samples, path: Path, sample_rate: int, shape: _Shape, meter: Meter) -> int:
+def _write(blocks: Iterable[Samples], path: Path, sample_rate: int, channels: int, shape: _Shape) -> int:
     """Encode everything; return how many samples were clipped."""
-    clipped = 0
+    clipped = position = 0
     with av.open(str(path.absolute()), "w", format=shape.container, options=_MUXER_OPTIONS) as container:
-        stream = _stream(container, sample_rate, audio.shape[0], shape)
-        for start, chunk in _chunks(audio):
-            meter.add(chunk)
+        stream = _stream(container, sample_rate, channels, shape)
+        for chunk in blocks:
             values, over = _quantize(chunk, shape.bits) if shape.sample_format != "flt" else (chunk, 0)
             clipped += over
             planar = shape.sample_format.endswith("p")
@@ -142,7 +158,8 @@ def _write(audio: Samples, path: Path, sample_rate: int, shape: _Shape, meter: M
             layout = stream.layout.name
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(data), format=shape.sample_format, layout=layout)
             frame.sample_rate = sample_rate
-            frame.pts = start
+            frame.pts = position
+            position += chunk.shape[1]
             container.mux(stream.encode(frame))
         rest = stream.encode(None)
         if shape.container == "mp3":
@@ -175,15 +192,16 @@ def _stream(container: OutputContainer, sample_rate: int, channels: int, shape: 
     return stream
 
 
-def _chunks(audio: Samples) -> Iterator[tuple[int, Samples]]:
-    """Yield (start, samples) in order; refuse samples that are no numbers."""
-    for start in range(0, audio.shape[1], CHUNK):
-        chunk = np.asarray(audio[:, start : start + CHUNK], dtype=np.float32)
-        if not np.isfinite(chunk).all():
+def _measured(blocks: Iterable[Samples], meter: Meter, peaks: Peaks) -> Iterator[Samples]:
+    """Pass blocks on and measure them; refuse samples that are no numbers."""
+    for block in blocks:
+        if not np.isfinite(block).all():
             raise error(
                 ErrorCode.MODEL_INFERENCE_FAILED, "the model's output holds samples that are not finite numbers"
             )
-        yield start, chunk
+        meter.add(block)
+        peaks.add(block)
+        yield block
 
 
 def _quantize(chunk: Samples, bits: int | None) -> tuple[NDArray[np.float32] | NDArray[np.signedinteger], int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +41,18 @@ class Meter:
         return _decibels(self._energy / self._values if self._values else 0.0)
 
 
-def exceeds_full_scale(audio: NDArray[np.float32]) -> bool:
-    """Say whether a sample of (channels, n), which may be memory-mapped, is beyond 1.0; stops at the first."""
-    starts = range(0, audio.shape[-1], _CHUNK)
-    return any(bool((np.abs(audio[..., start : start + _CHUNK]) > 1.0).any()) for start in starts)
+def exceeds_full_scale(blocks: Iterable[Samples]) -> bool:
+    """Say whether a sample is beyond 1.0; stops at the first block that has one."""
+    return any(bool((np.abs(block) > 1.0).any()) for block in blocks)
+
+
+class Readable(Protocol):
+    """Audio that is read in parts: an array, or what behaves as one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, part: Any, /) -> Any: ...
 
 
 def snr_db(reference: NDArray[np.floating], estimate: NDArray[np.floating]) -> float:
@@ -55,7 +64,7 @@ def snr_db(reference: NDArray[np.floating], estimate: NDArray[np.floating]) -> f
     return _ratio_db(signal, noise)
 
 
-def si_sdr(reference: NDArray[np.floating], estimate: NDArray[np.floating]) -> float:
+def si_sdr(reference: Readable, estimate: Readable) -> float:
     """Return the scale-invariant signal-to-distortion ratio in dB, over all channels as one signal.
 
     The estimate's projection on the reference is the signal, the rest is distortion: Le Roux, Wisdom, Erdogan and
@@ -73,9 +82,7 @@ def si_sdr(reference: NDArray[np.floating], estimate: NDArray[np.floating]) -> f
     return _ratio_db(target, max(0.0, total - target))
 
 
-def _chunks(
-    reference: NDArray[np.floating], estimate: NDArray[np.floating]
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def _chunks(reference: Readable, estimate: Readable) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Walk two arrays of one shape along their last axis, in double precision."""
     if reference.shape != estimate.shape:
         raise ValueError(f"the shapes differ: {reference.shape} and {estimate.shape}")

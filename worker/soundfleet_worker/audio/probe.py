@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
@@ -27,10 +28,11 @@ from .container import (
     MIN_SAMPLE_RATE,
     OPEN_OPTIONS,
     TAIL_HIDDEN,
+    format_of,
     looks_like_audio,
     may_be_mp3,
 )
-from .headers import ogg_is_cut_off, wav_stated_sec
+from .headers import mp4_is_cut_off, ogg_is_cut_off, wav_pads_integers, wav_stated_sec
 from .info import AudioInfo
 from .mp3 import Stated, stated_by_mp3
 
@@ -49,6 +51,8 @@ class Source:
     """The length that the file itself states."""
     gapless: bool = False
     """An mp3 that states its length to the sample."""
+    decoder: AudioCodecContext | None = None
+    """In the place of the stream's own, where FFmpeg has chosen a wrong one."""
 
 
 def probe(path: Path, limits: Limits) -> AudioInfo:
@@ -81,7 +85,7 @@ def open_source(path: Path, limits: Limits) -> Iterator[Source]:
         size = _checked_size(descriptor, path, limits)
         head = os.pread(descriptor, 16, 0)
         mp3 = stated_by_mp3(descriptor, size) if may_be_mp3(head) else None
-        with _container(descriptor, size if mp3 is None else mp3.end, size, head) as container:
+        with _container(descriptor, size if mp3 is None else mp3.end, size, head, limits) as container:
             yield _source(container, descriptor, size, mp3, limits)
     finally:
         os.close(descriptor)
@@ -97,6 +101,11 @@ def too_long(seconds: float, limits: Limits) -> SoundfleetError:
     return error(
         ErrorCode.AUDIO_TOO_LONG, f"the audio lasts over {seconds:.0f} s; the limit is {limits.max_audio_sec:g} s"
     )
+
+
+def _unsupported(what: str, limits: Limits) -> SoundfleetError:
+    """Build the error of a file that is of none of the accepted formats."""
+    return error(ErrorCode.UNSUPPORTED_FORMAT, what, f"Give a file of another format: {', '.join(limits.accepted)}.")
 
 
 def _checked_size(descriptor: int, path: Path, limits: Limits) -> int:
@@ -122,7 +131,7 @@ def check_sample_rate(rate: int) -> None:
         )
 
 
-def _container(descriptor: int, end: int, size: int, head: bytes) -> InputContainer:
+def _container(descriptor: int, end: int, size: int, head: bytes, limits: Limits) -> InputContainer:
     """Open the file up to ``end``."""
     # Through the descriptor: FFmpeg sees no name that it could believe or read as an address.
     name, options = f"/dev/fd/{descriptor}", OPEN_OPTIONS
@@ -135,13 +144,15 @@ def _container(descriptor: int, end: int, size: int, head: bytes) -> InputContai
     except av.error.FFmpegError as exc:  # among them EINVAL: the demuxer is not in the list
         if looks_like_audio(head):
             raise error(ErrorCode.AUDIO_CORRUPT, f"the file's header cannot be read: {exc.strerror}") from exc
-        raise error(ErrorCode.UNSUPPORTED_FORMAT, "the file's content is not of an accepted audio format") from exc
+        raise _unsupported("the file's content is of no audio format that can be read", limits) from exc
 
 
 def _source(container: InputContainer, descriptor: int, size: int, mp3: Stated | None, limits: Limits) -> Source:
     word = CONTAINERS[container.format.name]
-    stream = _best_stream(container, word)
-    context = stream.codec_context
+    stream, decoder = _best_stream(container, word, descriptor, size, limits)
+    named = format_of(word, stream.codec_context.name)
+    if named not in limits.accepted:
+        raise _unsupported(f"the file is {named}, which is not accepted here", limits)
     if not 1 <= stream.channels <= MAX_CHANNELS:
         raise error(ErrorCode.UNSUPPORTED_FORMAT, f"the file has {stream.channels} channels, over {MAX_CHANNELS}")
     if not stream.sample_rate:
@@ -149,34 +160,48 @@ def _source(container: InputContainer, descriptor: int, size: int, mp3: Stated |
     check_sample_rate(stream.sample_rate)
     if word == "ogg" and ogg_is_cut_off(descriptor, size):
         raise error(ErrorCode.AUDIO_CORRUPT, "the file is cut off: its last ogg page is not complete")
+    if word == "m4a" and mp4_is_cut_off(descriptor, size):
+        raise error(ErrorCode.AUDIO_CORRUPT, "the file is cut off: its last box is not complete")
     stated = _mp3_sec(mp3) if word == "mp3" else _stated(container, stream, descriptor, size)
     duration = _duration(container, stream) if word != "mp3" or stated is None else stated
     if stated is not None and stated > limits.max_audio_sec + PADDING_SEC:
         raise too_long(stated, limits)
     info = AudioInfo(
         format=word,
-        codec=context.name,
+        codec=(decoder or stream.codec_context).name,
         duration_sec=duration or 0.0,
         sample_rate=stream.sample_rate,
         channels=stream.channels,
         size_bytes=size,
         bitrate=round(8 * size / duration) if duration else None,
     )
-    return Source(container, stream, info, stated, gapless=word == "mp3" and mp3 is not None and mp3.gapless)
+    gapless = word == "mp3" and mp3 is not None and mp3.gapless
+    return Source(container, stream, info, stated, gapless, decoder)
 
 
-def _best_stream(container: InputContainer, word: str) -> AudioStream:
+def _best_stream(
+    container: InputContainer, word: str, descriptor: int, size: int, limits: Limits
+) -> tuple[AudioStream, AudioCodecContext | None]:
+    """Return the stream, and the decoder that it needs where that is not its own."""
     stream = container.streams.best("audio")
     if stream is None:
         if _has_video(container):
             raise error(ErrorCode.UNSUPPORTED_FORMAT, f"the {word} file holds pictures and no sound")
         raise error(ErrorCode.AUDIO_EMPTY, f"the {word} file has no audio track")
+    assert isinstance(stream, AudioStream)
     context = stream.codec_context
+    if context is not None and context.name == "pcm_f24le" and wav_pads_integers(descriptor, size):
+        return stream, _integers_like(context)
     if context is None or context.name not in CODECS:
         name = "an unknown codec" if context is None else f"the codec {context.name}"
-        raise error(ErrorCode.UNSUPPORTED_FORMAT, f"the {word} file's audio is in {name}, which is not accepted")
-    assert isinstance(stream, AudioStream)
-    return stream
+        raise _unsupported(f"the {word} file's audio is in {name}, which is not accepted", limits)
+    return stream, None
+
+
+def _integers_like(context: AudioCodecContext) -> AudioCodecContext:
+    decoder = AudioCodecContext.create("pcm_s32le", "r")
+    decoder.layout, decoder.sample_rate = context.layout, context.sample_rate
+    return decoder
 
 
 def _has_video(container: InputContainer) -> bool:

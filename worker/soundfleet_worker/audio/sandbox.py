@@ -48,6 +48,15 @@ async def decode_in_process(
         raise
 
 
+async def probe_in_process(source: Path, limits: Limits, *, box: Box | None = None) -> AudioInfo:
+    """Do ``probe`` in a bound child process. Raises what ``probe`` raises, and what ``decode_in_process`` adds."""
+    box = box or box_for(limits, 0)
+    status, reply, complaint = await _run(_command(source, None, 0, limits, box), box)
+    if status != 0:
+        raise _verdict(status, complaint, box)
+    return _read(reply)
+
+
 def _remove(destination: Path) -> None:
     partial(destination).unlink(missing_ok=True)
     destination.unlink(missing_ok=True)
@@ -60,10 +69,10 @@ def box_for(limits: Limits, sample_rate: int) -> Box:
     return Box(memory_bytes=_MEMORY_BYTES, cpu_sec=cpu_sec, wall_sec=3.0 * cpu_sec, file_bytes=output_bytes + _MIB)
 
 
-def _command(source: Path, destination: Path, sample_rate: int, limits: Limits, box: Box) -> list[str]:
+def _command(source: Path, destination: Path | None, sample_rate: int, limits: Limits, box: Box) -> list[str]:
     order = Order(
         source=str(source.absolute()),
-        destination=str(destination.absolute()),
+        destination=None if destination is None else str(destination.absolute()),
         sample_rate=sample_rate,
         limits=limits,
         box=box,
