@@ -1,64 +1,48 @@
-"""Pulling a model ahead of its first job, by the hub's own client, from a hub on loopback."""
+"""Pulling models ahead of their first job, by the hub's own client, from a hub on loopback."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event
 
 import pytest
+from tests.hub import Hub, serving
+
+pytest.importorskip("huggingface_hub", reason="needs the worker extra")
 
 from soundfleet_producer.local import free_port
 
-COMMIT = "c" * 40
-FILES = {"htdemucs.yaml": b"models: ['955717e8']\n", "955717e8.safetensors": b"not weights, but the hub does not care"}
-
-
-class Hub(BaseHTTPRequestHandler):
-    """Answers what the hub's client asks of one repository."""
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def _answer(self, with_body: bool) -> None:
-        body = FILES.get(self.path.removeprefix("/adefossez/HTDemucs/resolve/main/"))
-        self.send_response(404 if body is None else 200)
-        self.send_header("Content-Length", str(len(body or b"")))
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{hashlib.sha256(body or b"").hexdigest()}"')
-        self.end_headers()
-        if with_body and body is not None:
-            self.wfile.write(body)
-
-    def log_message(self, *_args: object) -> None:
-        """Nobody reads it."""
+WEIGHTS = os.urandom(3_000_000)
+FILES = {"htdemucs.yaml": b"models: ['955717e8']\n", "955717e8.safetensors": WEIGHTS}
+SIX = {"htdemucs_6s.yaml": b"models: ['5c90dfd2']\n", "5c90dfd2.safetensors": WEIGHTS[:2000]}
 
 
 @pytest.fixture
-def hub() -> Iterator[str]:
-    """The address of a hub that has htdemucs."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+def hub() -> Iterator[Hub]:
+    """A hub that has htdemucs and htdemucs_6s."""
+    with serving({"adefossez/HTDemucs": dict(FILES), "adefossez/HTDemucs-6s": SIX}) as served:
+        yield served
 
 
-def pull(model: str, hub: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "soundfleet_producer.cli", "backends", "pull", *arguments]
+
+
+def environment(hub: str, home: Path, **env: str) -> dict[str, str]:
+    return os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(home)} | env
+
+
+def pull(hub: str, home: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the command with a home of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "soundfleet_producer.cli", "backends", "pull", model, "--json"],
-        env=os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"} | env,
+        command(*arguments, "--json"),
+        env=environment(hub, home, **env),
         capture_output=True,
         text=True,
         timeout=60,
@@ -66,41 +50,92 @@ def pull(model: str, hub: str, home: Path, **env: str) -> subprocess.CompletedPr
     )
 
 
-def test_a_pulled_model_lies_where_the_workers_look(hub: str, tmp_path: Path) -> None:
-    """Every file of the bag, by its name."""
-    done = pull("htdemucs", hub, tmp_path)
+def test_pulled_models_lie_where_the_workers_look(hub: Hub, tmp_path: Path) -> None:
+    """Every file of each bag, by its name; several models in one command, each a document."""
+    done = pull(hub.url, tmp_path, "htdemucs", "htdemucs_6s")
     assert (done.returncode, done.stderr) == (0, "")
-    said = json.loads(done.stdout)
-    assert {path.name: path.read_bytes() for path in Path(said["folder"]).iterdir()} == FILES
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [document["model"] for document in said] == ["htdemucs", "htdemucs_6s"]
+    for document, files in zip(said, (FILES, SIX), strict=True):
+        assert {path.name: path.read_bytes() for path in Path(document["folder"]).iterdir()} == files
 
 
 @pytest.mark.parametrize(
-    ("model", "env", "code"),
+    ("model", "env", "code", "status"),
     [
-        ("no_such_model", {}, "INVALID_MODEL"),
-        ("mdx", {}, "BACKEND_NOT_READY"),
-        ("htdemucs", {"SOUNDFLEET_OFFLINE": "1"}, "BACKEND_NOT_READY"),
+        ("no_such_model", {}, "INVALID_MODEL", 2),
+        ("mdx", {}, "MODEL_LOAD_FAILED", 1),
+        ("htdemucs", {"SOUNDFLEET_OFFLINE": "1"}, "BACKEND_NOT_READY", 1),
+        ("htdemucs", {"HF_HUB_OFFLINE": "1"}, "BACKEND_NOT_READY", 1),
     ],
 )
 def test_what_cannot_be_pulled_is_one_line(
-    hub: str, tmp_path: Path, model: str, env: dict[str, str], code: str
+    hub: Hub, tmp_path: Path, model: str, env: dict[str, str], code: str, status: int
 ) -> None:
-    """An unknown name, a file that the hub lacks, a machine that may not ask."""
-    done = pull(model, hub, tmp_path, **env)
-    assert done.returncode != 0
-    assert done.stdout == ""
-    assert json.loads(done.stderr)["code"] == code
+    """An unknown name, a repository that the hub lacks, a machine that may not ask."""
+    done = pull(hub.url, tmp_path, model, **env)
+    assert (done.returncode, done.stdout) == (status, "")
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line)["code"] == code
+    assert json.loads(line)["action"]
+
+
+def test_a_misspelt_name_is_told_before_anything_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    """Not after the gigabytes of the first model."""
+    assert pull(hub.url, tmp_path, "htdemucs", "htdemux").returncode == 2
+    assert hub.asked == []
+
+
+def test_wrong_bytes_are_one_line(hub: Hub, tmp_path: Path) -> None:
+    """And nothing is left of them."""
+    hub.wrong["955717e8.safetensors"] = bytes(len(WEIGHTS))
+    done = pull(hub.url, tmp_path, "htdemucs")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert json.loads(done.stderr)["code"] == "MODEL_LOAD_FAILED"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size == len(WEIGHTS)]
 
 
 def test_a_hub_that_is_away_is_one_line(tmp_path: Path) -> None:
     """The hub's client would tell of each of its attempts."""
-    done = pull("htdemucs", f"http://127.0.0.1:{free_port()}", tmp_path)
+    done = pull(f"http://127.0.0.1:{free_port()}", tmp_path, "htdemucs")
     assert (done.returncode, done.stdout) == (1, "")
     assert json.loads(done.stderr)["code"] == "BACKEND_NOT_READY"
 
 
-def test_a_model_that_is_here_needs_no_hub(hub: str, tmp_path: Path) -> None:
+def test_a_model_that_is_here_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
     """What is there is not asked for again."""
-    there = pull("htdemucs", hub, tmp_path)
-    away = pull("htdemucs", f"http://127.0.0.1:{free_port()}", tmp_path)
+    there = pull(hub.url, tmp_path, "htdemucs")
+    away = pull(f"http://127.0.0.1:{free_port()}", tmp_path, "htdemucs")
     assert (away.returncode, away.stdout) == (0, there.stdout)
+
+
+def test_a_directory_for_other_machines_is_filled(hub: Hub, tmp_path: Path) -> None:
+    """As demucs' --repo and SOUNDFLEET_MODEL_DIR want it; the hub's cache stays as it was."""
+    directory = tmp_path / "models"
+    done = pull(hub.url, tmp_path / "home", "htdemucs", "htdemucs_6s", "--dir", str(directory))
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == FILES | SIX
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_terminal_shows_a_bar(hub: Hub, tmp_path: Path) -> None:
+    """With the bytes of all files, and the file that is coming."""
+    hub.slow = Event()
+    master, slave = pty.openpty()
+    env = environment(hub.url, tmp_path, TERM="xterm", COLUMNS="120")
+    process = subprocess.Popen(command("htdemucs"), env=env, stdout=slave, stderr=slave, stdin=slave)
+    os.close(slave)
+    shown = b""
+    try:
+        while chunk := os.read(master, 4096):
+            shown += chunk
+            if b"955717e8.safetensors" in shown:
+                hub.slow.set()
+    except OSError:  # Linux says so when the other side is closed
+        pass
+    finally:
+        os.close(master)
+    assert process.wait(60) == 0
+    text = shown.decode()
+    assert "1.5/3.0 MB" in text
+    assert "htdemucs is in " in text

@@ -2,49 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from ..client import Producer
 from ..settings import Settings
 from . import options as o
-from .console import ExitCode, emit, say
+from .backends_view import standings, view
+from .console import ExitCode, emit, out, say
 from .extras import worker_module
-from .tables import backends_table
+from .pulling import PullProgress
 
 backends = typer.Typer(no_args_is_help=False)
 
 
 @backends.callback(invoke_without_command=True)
 def listing(context: typer.Context, as_json: o.Json = False) -> int:
-    """List the backends and where each stands on the workers; or pull a model's files."""
+    """List the backends and where each stands on the workers; or pull models' files.
+
+    With --json one document per backend: all that is true of it everywhere, and under "workers" where it stands on
+    each.
+    """
     if context.invoked_subcommand is not None:
         return ExitCode.OK
     with Producer.from_env() as fleet:
         specs, alive = fleet.backends(), fleet.workers()
     if as_json:
-        for spec in specs:
-            emit(spec)
+        for document in standings(specs, alive):
+            emit(document)
     else:
-        say(backends_table(specs, alive))
+        say(view(specs, alive, out.width))
     return ExitCode.OK
 
 
 @backends.command()
 def pull(
-    model: Annotated[str, typer.Argument(help="htdemucs, htdemucs_ft, ...; see: soundfleet backends")],
+    models: Annotated[list[str], typer.Argument(help="htdemucs, htdemucs_ft, ...; see: soundfleet backends")],
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", file_okay=False, help="Put the files here, for SOUNDFLEET_MODEL_DIR on other machines."),
+    ] = None,
     as_json: o.Json = False,
 ) -> int:
-    """Download a model's files to this machine's hub cache, where its workers look for them.
+    """Download models' files to this machine's hub cache, where its workers look for them.
 
-    What is there is not fetched again. A running worker notices new files within half a minute.
+    What is there is checked and not fetched again; what was cut off is gone on with. A running worker notices new files
+    within half a minute. On a machine without a network: pull with --dir elsewhere, and copy that directory.
     """
-    settings = Settings.load()
-    source = worker_module("backends.contract").ModelConfig(offline=settings.offline)
-    folder = worker_module("separation.loading").pull(model, source, quiet=as_json)
-    if as_json:
-        emit({"model": model, "folder": str(folder)})
-    else:
-        say(f"{model} is in {folder}")
+    config = worker_module("backends.contract").ModelConfig(offline=Settings.load().offline)
+    published, fetch = worker_module("models.published"), worker_module("models").pull
+    for model in models:  # a misspelt name is told before the first gigabyte
+        published.published(model)
+    for model in dict.fromkeys(models):
+        folder = _pull(model, config, directory, fetch, shown=not as_json)
+        if as_json:
+            emit({"model": model, "folder": str(folder)})
+        else:
+            say(f"{model} is in {folder}")
     return ExitCode.OK
+
+
+def _pull(model: str, config: Any, directory: Path | None, fetch: Callable[..., Path], *, shown: bool) -> Path:
+    with PullProgress(model, shown) as progress:
+        return fetch(model, config, progress.show, directory=directory)
