@@ -2,7 +2,8 @@
 
 from .api import JobStatusResponse, StemifyRequest, StemifyResponse
 from .base import SCHEMA_VERSION, Record, Strict, encode
-from .catalog import CATALOG, STEMS, Backend, BackendSpec
+from .catalog import CATALOG
+from .catalog_separation import STEMS
 from .enums import (
     BackendStatus,
     BackendType,
@@ -34,7 +35,7 @@ from .errors import (
 )
 from .fingerprint import fingerprint
 from .jobs import TERMINAL_EVENTS, DeadLetter, EventType, Job, JobEvent, ProgressUpdate, WorkerInfo
-from .keys import GROUP, Keys, Lane
+from .keys import FETCH, FETCH_WEB, GROUP, WEB, Keys, Lane
 from .limits import DEFAULT_LIMITS, Limits, check_limits
 from .music import SamplingOptions, SongOptions
 from .options import (
@@ -57,8 +58,10 @@ from .requests import (
     backend_of,
     decode_request,
     kind_of,
+    lane_of,
     new_id,
     sources_of,
+    web_sources,
     with_sources,
 )
 from .results import AudioFile, JobResult, ProcessingMetrics, QualityMetrics, StemFiles, StemInfo, Track
@@ -73,6 +76,7 @@ from .sources import (
     describe_source,
     parse_source,
 )
+from .spec import Backend, BackendSpec
 from .states import FINAL, TRANSITIONS, JobStatus, advance
 from .validation import validate
 
@@ -80,6 +84,8 @@ __all__ = [
     "CATALOG",
     "DEFAULT_LIMITS",
     "ERRORS",
+    "FETCH",
+    "FETCH_WEB",
     "FINAL",
     "GROUP",
     "INSTRUMENTAL",
@@ -90,6 +96,7 @@ __all__ = [
     "STEMS",
     "TERMINAL_EVENTS",
     "TRANSITIONS",
+    "WEB",
     "AudioFile",
     "AudioSource",
     "Backend",
@@ -166,6 +173,7 @@ __all__ = [
     "fingerprint",
     "from_info",
     "kind_of",
+    "lane_of",
     "new_id",
     "parse_source",
     "plan_output",
@@ -174,5 +182,6 @@ __all__ = [
     "sources_of",
     "validate",
     "verdict",
+    "web_sources",
     "with_sources",
 ]

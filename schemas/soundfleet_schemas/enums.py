@@ -108,6 +108,8 @@ class Precision(StrEnum):
 class Stage(StrEnum):
     """The stages of a run, in order; the same words stand in progress, metrics and logs."""
 
+    fetch = "fetch"
+    """The download of what lies behind web addresses; its steps are KiB."""
     prepare = "prepare"
     load = "load"
     infer = "infer"

@@ -41,6 +41,12 @@ class ErrorCode(StrEnum):
     SOURCE_UNAVAILABLE = "SOURCE_UNAVAILABLE"
     SOURCE_JOB_FAILED = "SOURCE_JOB_FAILED"
     SOURCE_JOB_PENDING = "SOURCE_JOB_PENDING"
+    SOURCE_PRIVATE = "SOURCE_PRIVATE"
+    SOURCE_REMOVED = "SOURCE_REMOVED"
+    SOURCE_LIVE = "SOURCE_LIVE"
+    SOURCE_GEO_BLOCKED = "SOURCE_GEO_BLOCKED"
+    SOURCE_AGE_RESTRICTED = "SOURCE_AGE_RESTRICTED"
+    SOURCE_BOT_CHECK = "SOURCE_BOT_CHECK"
     UNSUPPORTED_SOURCE = "UNSUPPORTED_SOURCE"
     UNSUPPORTED_FORMAT = "UNSUPPORTED_FORMAT"
     AUDIO_CORRUPT = "AUDIO_CORRUPT"
@@ -62,6 +68,7 @@ class ErrorCode(StrEnum):
     BACKEND_NOT_READY = "BACKEND_NOT_READY"
     MODEL_LOAD_FAILED = "MODEL_LOAD_FAILED"
     MODEL_INFERENCE_FAILED = "MODEL_INFERENCE_FAILED"
+    OUTPUT_SILENT = "OUTPUT_SILENT"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     DEVICE_FAILED = "DEVICE_FAILED"
 
@@ -192,6 +199,20 @@ ERRORS: dict[ErrorCode, ErrorSpec] = {
     _C.SOURCE_UNAVAILABLE: ErrorSpec(SourceError, True, "Try again later."),
     _C.SOURCE_JOB_FAILED: ErrorSpec(SourceError, False, "Submit that job again first."),
     _C.SOURCE_JOB_PENDING: ErrorSpec(SourceError, True, "Submit this job when that one is completed."),
+    _C.SOURCE_PRIVATE: ErrorSpec(
+        SourceError, False, "Upload the file, or let the operator set SOUNDFLEET_VIDEO_COOKIES of a member's account."
+    ),
+    _C.SOURCE_REMOVED: ErrorSpec(SourceError, False, "Give another video, or upload the file."),
+    _C.SOURCE_LIVE: ErrorSpec(SourceError, False, "Submit it again when its recording can be watched."),
+    _C.SOURCE_GEO_BLOCKED: ErrorSpec(
+        SourceError, False, "Upload the file, or run a worker that fetches in a country where it may be watched."
+    ),
+    _C.SOURCE_AGE_RESTRICTED: ErrorSpec(
+        SourceError, False, "Upload the file, or let the operator set SOUNDFLEET_VIDEO_COOKIES of an account of age."
+    ),
+    _C.SOURCE_BOT_CHECK: ErrorSpec(
+        SourceError, False, "Let the operator set SOUNDFLEET_VIDEO_COOKIES, or fetch from another network."
+    ),
     _C.UNSUPPORTED_SOURCE: ErrorSpec(SourceError, False, "Give a file, an s3:// or https:// address, or job:ID."),
     _C.UNSUPPORTED_FORMAT: ErrorSpec(SourceError, False, "Give an mp3, wav, m4a, flac or ogg file."),
     _C.AUDIO_CORRUPT: ErrorSpec(SourceError, False, "Export the file again and check that it plays to its end."),
@@ -211,6 +232,7 @@ ERRORS: dict[ErrorCode, ErrorSpec] = {
     _C.BACKEND_NOT_READY: ErrorSpec(ModelError, True, "Wait for the worker to load the backend."),
     _C.MODEL_LOAD_FAILED: ErrorSpec(ModelError, False, "Check the model's files with: soundfleet backends"),
     _C.MODEL_INFERENCE_FAILED: ErrorSpec(ModelError, True, "See the worker's log for the cause."),
+    _C.OUTPUT_SILENT: ErrorSpec(ModelError, False, "Submit it again with another seed or another prompt."),
     _C.OUT_OF_MEMORY: ErrorSpec(ModelError, True, "Use a shorter input, a smaller model or a larger device."),
     _C.DEVICE_FAILED: ErrorSpec(ModelError, True, "Check the device of the worker named in the job."),
     _C.STORAGE_UNAVAILABLE: ErrorSpec(StorageError, True, "Check AWS_ENDPOINT_URL_S3 and that the storage runs."),

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from .base import SCHEMA_VERSION
-from .catalog import BackendSpec
 from .music import SamplingOptions, SongOptions
 from .options import plan_output, plan_separation
 from .requests import SOURCE, GenerationRequest, JobRequest, sources_of
 from .sources import UploadSource
+from .spec import BackendSpec
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
@@ -60,6 +60,8 @@ def fingerprint(request: JobRequest, spec: BackendSpec, audio: Mapping[str, str]
         }
         if hashes:
             fields["references"] = hashes
+        if options.keep_sample_rate:  # only then: such requests had a fingerprint before there was the option
+            fields["keep_sample_rate"] = True
     fields |= {"schema_version": SCHEMA_VERSION, "backend": spec.backend, "model_version": spec.model_version}
     return hashlib.sha256(_ENCODER.encode(fields)).hexdigest()
 

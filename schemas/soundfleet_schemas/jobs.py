@@ -6,12 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from .base import Record
-from .catalog import Backend
 from .enums import InputType, Kind, Stage
 from .errors import ErrorInfo
 from .options import StemSeparationOptions
 from .requests import JobRequest
 from .results import JobResult
+from .spec import Backend
 from .states import FINAL, JobStatus
 
 
@@ -38,6 +38,8 @@ class EventType(StrEnum):
     """An attempt failed; another follows at ``retry_at``."""
     requeued = "requeued"
     """The delay of a retry is over, or a worker drained: the job waits in its lane again."""
+    fetched = "fetched"
+    """The sources behind web addresses lie in the fleet's bucket: the job waits for its backend."""
     lost = "lost"
     """The worker stopped renewing its lease; the job waits in its lane again."""
     cancelling = "cancelling"
@@ -100,6 +102,8 @@ class Job(Record, frozen=True, kw_only=True, omit_defaults=False):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     retry_at: datetime | None = None
+    ahead: int | None = None
+    """How many jobs go before it; None when it does not wait in a lane."""
     cancel_requested: bool = False
     cached: bool = False
 
@@ -136,10 +140,14 @@ class WorkerInfo(Record, frozen=True, kw_only=True):
     started_at: datetime
     seen_at: datetime
     capacity: int
+    """Jobs that it holds at once on its engine; 0 of one that only fetches."""
+    fetch_capacity: int = 0
+    """Jobs whose sources it downloads at once; 0 of one that does not fetch."""
     running: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     """Those that it claims jobs for."""
     draining: bool = False
     engine: str = "starting"
+    """starting, ready, or none."""
     statuses: tuple[Backend, ...] = ()
     """Every backend as this worker sees it."""

@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .enums import Kind, Priority
+from .enums import Priority
 from .errors import ErrorCode, error, show
 from .states import JobStatus
 
 GROUP = "workers"
 """The consumer group of every lane."""
+FETCH = "fetch"
+WEB = "web"
+FETCH_WEB = f"{FETCH}.{WEB}"
+"""The service that downloads; jobs with a web address among their sources wait in its lanes first."""
 
 LIFETIMES: dict[str, tuple[str, str]] = {
     "lane": ("stream", "permanent: an entry per waiting or running job, never trimmed"),
@@ -43,9 +47,9 @@ _BACKEND = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Where jobs of one backend and priority wait."""
+    """Where jobs of one backend and priority wait; or, of ``fetch`` and ``web``, for their downloads."""
 
-    kind: Kind
+    kind: str
     backend: str
     priority: Priority
 
@@ -55,7 +59,7 @@ class Lane:
 
     @property
     def service(self) -> str:
-        """``<kind>.<backend>``, what a worker offers."""
+        """``<kind>.<backend>``, or ``fetch.web``: what a worker offers."""
         return f"{self.kind}.{self.backend}"
 
     def __str__(self) -> str:

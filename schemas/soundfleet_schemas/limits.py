@@ -14,7 +14,8 @@ GUIDANCE_SCALE = (1.0, 30.0)
 MIN_ACCEPTABLE_QUALITY = 0.75
 """Below this overall score a separation is flagged in its warnings, not failed."""
 
-INPUT_FORMATS = ("mp3", "wav", "m4a", "flac", "ogg")
+INPUT_FORMATS = ("mp3", "wav", "m4a", "flac", "ogg", "opus", "webm", "aac")
+"""What a worker can read, by content: m4a is all of MP4, webm all of Matroska, ogg all but Opus in it, aac bare frames."""
 DAY_SEC = 86_400
 
 
@@ -24,6 +25,8 @@ class Limits(Record, frozen=True, kw_only=True):
     max_file_bytes: int = 50 * 1024 * 1024
     max_audio_sec: float = 600.0
     min_audio_sec: float = 0.1
+    input_formats: str = ",".join(INPUT_FORMATS)
+    """Formats of the files that callers bring, ``mp3,wav,...`` of ``INPUT_FORMATS``."""
     max_attempts: int = 3
     """Attempts of a job whose failures are transient."""
     max_source_wait_sec: float = 3600.0
@@ -50,13 +53,21 @@ class Limits(Record, frozen=True, kw_only=True):
     """Kept by the bucket's lifecycle rule, which ``doctor`` compares with this."""
     presign_sec: int = 7 * DAY_SEC
 
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """What ``input_formats`` names."""
+        return tuple(word for part in self.input_formats.split(",") if (word := part.strip().lower()))
+
 
 DEFAULT_LIMITS = Limits()
 
 
 def check_limits(limits: Limits) -> Limits:
     """Return limits that a fleet can work with; raises INVALID_SETTING for the first that it cannot."""
+    _check_formats(limits)
     for name in limits.__struct_fields__:
+        if name == "input_formats":
+            continue
         value = getattr(limits, name)
         if not 0 <= value < math.inf or (value == 0 and name not in _MAY_BE_ZERO):
             raise error(ErrorCode.INVALID_SETTING, f"limits.{name} is {value}; it takes a positive number")
@@ -78,6 +89,15 @@ def check_limits(limits: Limits) -> Limits:
             ErrorCode.INVALID_SETTING, f"limits.presign_sec is {limits.presign_sec}; S3 signs for 7 days at most"
         )
     return limits
+
+
+def _check_formats(limits: Limits) -> None:
+    known = f"it takes some of {', '.join(INPUT_FORMATS)}, with commas between them"
+    for word in limits.accepted:
+        if word not in INPUT_FORMATS:
+            raise error(ErrorCode.INVALID_SETTING, f"limits.input_formats names {word!r}; {known}")
+    if not limits.accepted:
+        raise error(ErrorCode.INVALID_SETTING, f"limits.input_formats is empty; {known}")
 
 
 _MAY_BE_ZERO = frozenset({"retry_base_sec", "retry_cap_sec", "ageing_sec", "min_audio_sec"})

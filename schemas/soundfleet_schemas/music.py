@@ -71,7 +71,7 @@ class SongOptions(Strict, frozen=True, kw_only=True, omit_defaults=True):
     repaint_end_sec: float | None = None
     """Where it ends; the end when left out."""
     cover_strength: float = 1.0
-    """Of the task cover: for which share of the steps the source is followed, 0 to 1."""
+    """Of the task cover: how much of the source stays, 0 to 1."""
     lora: str | None = None
     """Name of a LoRA beside the checkpoint."""
     lora_scale: float = 1.0

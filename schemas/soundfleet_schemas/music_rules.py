@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .catalog import BackendSpec
 from .enums import BackendType, Task
 from .errors import SoundfleetError, show
 from .music import (
@@ -26,6 +25,7 @@ from .music import (
 )
 from .refusals import idle, takes
 from .requests import SOURCE, GenerationRequest, sources_of
+from .spec import BackendSpec
 
 _LANGUAGE, _KEY, _NAME = re.compile(LANGUAGE), re.compile(KEY), re.compile(NAME)
 _ONE_TRACK = (Task.extract, Task.lego)

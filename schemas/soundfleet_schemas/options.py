@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .base import Record, Strict
-from .catalog import BackendSpec
 from .enums import BitDepth, OutputFormat, Quality
+from .spec import BackendSpec
 
 
 class StemSeparationOptions(Strict, frozen=True, kw_only=True, omit_defaults=True):
@@ -25,6 +25,8 @@ class StemSeparationOptions(Strict, frozen=True, kw_only=True, omit_defaults=Tru
     """Karaoke: deliver ``instrumental`` (all but the vocals) instead of the stems."""
     stems: tuple[str, ...] | None = None
     """Which stems to deliver; all by default."""
+    two_stems: str | None = None
+    """Deliver this stem and ``no_<stem>``, the rest of the mix."""
     segment_duration: float | None = None
     """Seconds of audio that the model sees at once; at most the model's own."""
     overlap_duration: float | None = None
@@ -33,6 +35,8 @@ class StemSeparationOptions(Strict, frozen=True, kw_only=True, omit_defaults=Tru
     """Random time shifts to average, 0 to 10: each costs a whole pass."""
     seed: int = 0
     """Of the random shifts; 0 when there are none."""
+    keep_sample_rate: bool = False
+    """Deliver at the source's own rate, as long as the source to the sample, instead of at the model's."""
 
 
 class Preset(NamedTuple):
@@ -51,6 +55,8 @@ PRESETS: dict[Quality, Preset] = {
 }
 
 INSTRUMENTAL = "instrumental"
+REST = "no_"
+"""Prefix of what is left of a mix without one stem."""
 MAX_SHIFTS = 10
 MIN_SEGMENT_SEC = 1.0
 """Positive, as the data model asks, and long enough for a model to hear something."""
@@ -81,8 +87,21 @@ class SeparationPlan(Record, frozen=True, kw_only=True):
     seed: int
     """Of the shifts; 0 when there are none."""
     stems: tuple[str, ...]
-    """What is delivered, in the model's order; ``("instrumental",)`` for karaoke."""
+    """What is delivered, in the model's order; ``("instrumental",)`` for karaoke, a stem and its rest for two."""
     normalize: bool
+
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """The stems of the model that the delivered ones are made of."""
+        if self.stems == (INSTRUMENTAL,):
+            return ("vocals",)
+        return self.stems[:1] if self.rest else self.stems
+
+    @property
+    def rest(self) -> str | None:
+        """The delivered name of the mix without the one computed stem; None when stems are delivered as such."""
+        last = self.stems[-1]
+        return last if last == INSTRUMENTAL or last == f"{REST}{self.stems[0]}" else None
 
 
 class OutputPlan(NamedTuple):
@@ -118,7 +137,6 @@ def plan_separation(options: StemSeparationOptions, spec: BackendSpec) -> Separa
     segment_sec = float(options.segment_duration or spec.segment_sec or 0.0)
     overlap = preset.overlap if options.overlap_duration is None else abs(options.overlap_duration) / segment_sec
     shifts = preset.shifts if options.shifts is None else options.shifts
-    wanted = spec.stems if options.stems is None else options.stems
     return SeparationPlan(
         model=spec.backend,
         model_version=spec.model_version,
@@ -126,6 +144,15 @@ def plan_separation(options: StemSeparationOptions, spec: BackendSpec) -> Separa
         overlap=overlap,
         shifts=shifts,
         seed=options.seed if shifts else 0,
-        stems=(INSTRUMENTAL,) if options.remove_vocals else tuple(s for s in spec.stems if s in wanted),
+        stems=_delivered(options, spec),
         normalize=options.normalize,
     )
+
+
+def _delivered(options: StemSeparationOptions, spec: BackendSpec) -> tuple[str, ...]:
+    if options.remove_vocals:
+        return (INSTRUMENTAL,)
+    if options.two_stems is not None:
+        return options.two_stems, f"{REST}{options.two_stems}"
+    wanted = spec.stems if options.stems is None else options.stems
+    return tuple(stem for stem in spec.stems if stem in wanted)

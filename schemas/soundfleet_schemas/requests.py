@@ -12,9 +12,10 @@ from .base import SCHEMA_VERSION, Strict
 from .decoding import refused
 from .enums import BitDepth, Kind, OutputFormat, Priority, SchedulerType
 from .errors import ErrorCode, error
+from .keys import FETCH, WEB, Lane
 from .music import SamplingOptions, SongOptions
 from .options import StemSeparationOptions, model_of
-from .sources import AudioSource
+from .sources import AudioSource, UrlSource, YouTubeSource
 
 
 def new_id() -> str:
@@ -122,6 +123,19 @@ def backend_of(request: JobRequest) -> str:
     if request.backend is None:
         raise error(ErrorCode.INVALID_BACKEND, "the request names no backend")
     return request.backend
+
+
+def web_sources(request: JobRequest) -> dict[str, UrlSource | YouTubeSource]:
+    """Return the sources that are web addresses, named as ``sources_of`` does."""
+    named = sources_of(request).items()
+    return {name: source for name, source in named if isinstance(source, UrlSource | YouTubeSource)}
+
+
+def lane_of(request: JobRequest) -> Lane:
+    """Return where a request waits: for a download when a source is a web address, else for its backend."""
+    if web_sources(request):
+        return Lane(FETCH, WEB, request.priority)
+    return Lane(kind_of(request), backend_of(request), request.priority)
 
 
 _DECODER: msgspec.json.Decoder[JobRequest] = msgspec.json.Decoder(GenerationRequest | SeparationRequest)

@@ -30,6 +30,10 @@ class AudioFile(Record, frozen=True, kw_only=True):
     sha256: str = ""
     peak_dbfs: float | None = None
     rms_dbfs: float | None = None
+    peaks_path: str | None = None
+    """Object key of the waveform for players: a JSON document in audiowaveform's format, version 2."""
+    peaks_url: str | None = None
+    """Minted when the result is read, never stored."""
 
 
 class StemInfo(AudioFile, frozen=True, kw_only=True):
@@ -58,14 +62,25 @@ class Track(Record, frozen=True, kw_only=True):
 
 
 class QualityMetrics(Record, frozen=True, kw_only=True):
-    """How good a separation is, each score 0 to 1. Without a reference they are estimates, and ``method`` says so."""
+    """How good a separation is, each score 0 to 1. Without references they are estimates, and ``method`` says so.
+
+    A score is the share of a stem's energy that is the true stem: 0.75 is an SI-SDR of 4.8 dB (see docs/quality.md).
+    """
 
     overall_score: float
-    vocal_isolation: float
-    drum_separation: float
-    bass_isolation: float
+    """The mean over the stems that were judged."""
+    vocal_isolation: float | None = None
+    """None where the stem was not computed, or is silent; the same of the next two."""
+    drum_separation: float | None = None
+    bass_isolation: float | None = None
     artifact_reduction: float
+    """The share of the stems' energy that is neither noise nor distortion: the stem itself, or another's sound."""
     method: str
+    """``si-sdr``, or ``estimate-<version>``; ``si-sdr of <stems>, else estimate-<version>`` where some have none."""
+    scores: dict[str, float] = {}
+    """Of every stem that was judged, also of those without a field of their own."""
+    si_sdr_db: dict[str, float] = {}
+    """Measured against the references, by stem."""
 
 
 class ProcessingMetrics(Record, frozen=True, kw_only=True):
@@ -74,18 +89,23 @@ class ProcessingMetrics(Record, frozen=True, kw_only=True):
     processing_time: int
     """Seconds, rounded up."""
     cpu_usage: float
-    """Mean CPU use of the worker's processes during the run, in cores."""
+    """Mean CPU use of the worker's processes during the run, in cores; runs at the same time are in it."""
     memory_usage: int
-    """Peak resident memory of the engine, MB."""
+    """Peak resident memory of the engine while the run was in it, MB; runs at the same time are in it."""
     model_load_time: int
     """Seconds; 0 when the model was warm."""
     input_file_size: int
     output_file_sizes: tuple[int, ...]
     gpu_usage: float | None = None
+    """Mean utilisation of the device while the run was in the engine, 0 to 1; None where it cannot be told."""
     stage_sec: dict[str, float] = {}
     """Seconds per stage: prepare, load, infer, deliver."""
     real_time_factor: float | None = None
     """Seconds of audio per second of inference."""
+    gpu_memory: int | None = None
+    """Peak memory in use on the device meanwhile, by all of its processes, MB."""
+    waited_sec: float | None = None
+    """From the submission to the claim of this attempt."""
 
 
 class JobResult(Record, frozen=True, kw_only=True):

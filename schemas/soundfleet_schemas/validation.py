@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from .base import Strict, encode
-from .catalog import CATALOG, BackendSpec
+from .catalog import CATALOG, REFUSED
 from .decoding import code_of
 from .enums import BitDepth, OutputFormat
 from .errors import ErrorCode, error, show
@@ -39,6 +39,7 @@ from .requests import (
     sources_of,
 )
 from .sources import AudioSource, JobSource, LocalFile, UploadSource, check_source, parse_source
+from .spec import BackendSpec
 
 VISIBLE = re.compile(
     r"[^\s\x00-\x1f\x7f-\xa0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
@@ -121,6 +122,8 @@ def _backend(request: JobRequest, catalog: Mapping[str, BackendSpec]) -> Backend
     code = ErrorCode.INVALID_BACKEND if isinstance(request, GenerationRequest) else ErrorCode.INVALID_MODEL
     name, kind = backend_of(request), kind_of(request)
     spec = catalog.get(name)
+    if spec is None and name in REFUSED:
+        raise error(code, f"{name} cannot be served: {REFUSED[name]}")
     if spec is None:
         known = ", ".join(sorted(s.backend for s in catalog.values() if s.kind is kind))
         raise error(code, f"no backend that can {kind} is called {show(name)}; there are {known}")
@@ -166,8 +169,9 @@ def _check_diffusion(request: GenerationRequest, spec: BackendSpec) -> None:
 
 
 def _check_references(request: SeparationRequest, spec: BackendSpec) -> None:
-    if unknown := sorted(set(request.references) - set(spec.stems)):
-        raise takes("references", show(unknown[0]), f"stems of {spec.backend}: {', '.join(spec.stems)}")
+    computed = plan_separation(request.options, spec).computed
+    if unknown := sorted(set(request.references) - set(computed)):
+        raise takes("references", show(unknown[0]), f"the stems that are computed: {', '.join(computed)}")
 
 
 def _check_source(named: AudioSource | str, request: JobRequest, limits: Limits) -> None:
@@ -235,10 +239,17 @@ def _check_plan(options: StemSeparationOptions, plan: SeparationPlan, spec: Back
 def _check_stems(options: StemSeparationOptions, spec: BackendSpec) -> None:
     if options.remove_vocals and "vocals" not in spec.stems:
         raise idle("remove_vocals", f"on model {spec.backend}, which has no vocals stem")
+    if options.two_stems is not None:
+        if options.remove_vocals:
+            raise idle("two_stems", "together with remove_vocals, which delivers one file")
+        if options.two_stems not in spec.stems:
+            raise takes("two_stems", show(options.two_stems), f"one of {', '.join(spec.stems)} for {spec.backend}")
     if options.stems is None:
         return
     if options.remove_vocals:
         raise idle("stems", "together with remove_vocals, which delivers one file")
+    if options.two_stems is not None:
+        raise idle("stems", "together with two_stems, which names what is delivered")
     unique = set(options.stems)
     if not unique or len(unique) < len(options.stems) or not unique <= set(spec.stems):
         allowed = f"one or more of {', '.join(spec.stems)} for {spec.backend}, each once"

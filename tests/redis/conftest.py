@@ -15,9 +15,12 @@ from soundfleet_producer.queue import verbs
 from soundfleet_producer.queue.exchange import Exchange, perform
 from soundfleet_schemas import (
     CATALOG,
+    FETCH,
+    WEB,
     ErrorCode,
     ErrorInfo,
     GenerationRequest,
+    JobRequest,
     JobResult,
     JobStatus,
     Keys,
@@ -25,6 +28,8 @@ from soundfleet_schemas import (
     Lane,
     Limits,
     Priority,
+    UploadSource,
+    UrlSource,
     error,
     fingerprint,
 )
@@ -63,6 +68,7 @@ class Queue:
         self.keys = Keys("test")
         self.limits = Limits(lease_sec=30.0)
         self.lanes = [Lane(Kind.generate, "sketch", priority) for priority in (Priority.High, Priority.Normal)]
+        self.fetch_lanes = [Lane(FETCH, WEB, priority) for priority in (Priority.High, Priority.Normal)]
 
     def do(self, exchange: Exchange[T]) -> T:
         return perform(self.client, exchange)
@@ -70,18 +76,34 @@ class Queue:
     def request(self, **fields: Any) -> GenerationRequest:
         return GenerationRequest(**{"prompt": "rain", "duration_sec": 5, "backend": "sketch", "seed": 1, **fields})
 
-    def submit(self, request: GenerationRequest | None = None, limits: Limits | None = None, **fields: Any) -> str:
+    def web_request(self, **fields: Any) -> GenerationRequest:
+        """One that waits for a download first."""
+        return self.request(reference=UrlSource(url="https://example.org/a.wav"), **fields)
+
+    def submit(self, request: JobRequest | None = None, limits: Limits | None = None, **fields: Any) -> str:
         request = request or self.request(**fields)
         self.do(verbs.submit(self.keys, request, fingerprint(request, CATALOGUE), limits or self.limits))
         return request.id
 
-    def claim(self, worker: str = "alice", slots: int = 8, limits: Limits | None = None) -> list[verbs.Claim]:
-        return self.do(verbs.claim(self.keys, worker, slots, self.lanes, limits or self.limits)).jobs
+    def claim(
+        self, worker: str = "alice", slots: int = 8, limits: Limits | None = None, lanes: list[Lane] | None = None
+    ) -> list[verbs.Claim]:
+        return self.do(verbs.claim(self.keys, worker, slots, lanes or self.lanes, limits or self.limits)).jobs
 
     def take(self, worker: str = "alice", limits: Limits | None = None) -> verbs.Token:
         """Claim exactly one job."""
         (claim,) = self.claim(worker, 1, limits)
         return claim.token
+
+    def take_fetch(self, worker: str = "alice", limits: Limits | None = None) -> verbs.Token:
+        """Claim exactly one job whose sources are to be fetched."""
+        (claim,) = self.claim(worker, 1, limits, self.fetch_lanes)
+        return claim.token
+
+    def forward(self, token: verbs.Token, priority: Priority = Priority.Normal) -> verbs.Reply:
+        """What was fetched lies in the bucket."""
+        lane = Lane(Kind.generate, "sketch", priority)
+        return self.do(verbs.forward(self.keys, token, lane, FETCHED, self.limits))
 
     def complete(self, token: verbs.Token, print_: str | None = None) -> verbs.Reply:
         return self.do(verbs.settle_completed(self.keys, token, result_of(token), print_, self.limits))
@@ -113,7 +135,10 @@ class Queue:
 
     def waiting(self, priority: Priority = Priority.Normal) -> list[str]:
         """Jobs whose entry lies in the lane, delivered or not."""
-        entries = self.client.xrange(self.keys.lane(Lane(Kind.generate, "sketch", priority)))
+        return self.waiting_in(Lane(Kind.generate, "sketch", priority))
+
+    def waiting_in(self, lane: Lane) -> list[str]:
+        entries = self.client.xrange(self.keys.lane(lane))
         return [fields[b"job"].decode() for _, fields in entries]
 
     def members(self, key: str) -> list[str]:
@@ -122,11 +147,11 @@ class Queue:
     def picture(self) -> dict[str, Any]:
         """The whole state but for times: which job is in which lane, list and index, and what is permanent."""
         found: dict[str, Any] = {
-            "waiting": self.waiting(Priority.High) + self.waiting(),
+            "waiting": [job for lane in (*self.lanes, *self.fetch_lanes) for job in self.waiting_in(lane)],
             "leases": self.members(self.keys.leases),
             "delayed": self.members(self.keys.delayed),
             "dead": [fields[b"reason"].decode() for _, fields in self.client.xrange(self.keys.dead)],
-            "unacknowledged": sum(self._pending(lane) for lane in self.lanes),
+            "unacknowledged": sum(self._pending(lane) for lane in (*self.lanes, *self.fetch_lanes)),
         }
         for status in JobStatus:
             if jobs := self.members(self.keys.jobs(status)):
@@ -137,6 +162,10 @@ class Queue:
         key = self.keys.lane(lane)
         groups = self.client.xinfo_groups(key) if self.client.exists(key) else []
         return sum(group["pending"] for group in groups)
+
+
+SHA = "ab" * 32
+FETCHED = {"reference": UploadSource(key=f"uploads/{SHA}.wav", sha256=SHA, size_bytes=7, filename="a.wav")}
 
 
 def result_of(token: verbs.Token) -> JobResult:

@@ -10,7 +10,7 @@ from soundfleet_producer.queue import verbs
 from soundfleet_producer.queue.exchange import Exchange
 from soundfleet_schemas import Limits, ProgressUpdate
 
-from .conftest import EMPTY, Queue, cancelled, crash, result_of
+from .conftest import EMPTY, FETCHED, Queue, cancelled, crash, result_of
 
 EXPIRED = Limits(lease_sec=0.0)
 PROGRESS = ProgressUpdate(track_id="t", percent=40, current_step=2, total_steps=5, eta_sec=1.5)
@@ -21,6 +21,7 @@ FENCED: dict[str, Callable[[Queue, verbs.Token], Exchange[verbs.Reply]]] = {
     "settle_failed": lambda q, t: verbs.settle_failed(q.keys, t, verbs.Failure(crash(), 1.0), q.limits),
     "fail for good": lambda q, t: verbs.settle_failed(q.keys, t, verbs.Failure(crash(), None, "permanent"), q.limits),
     "settle_cancelled": lambda q, t: verbs.settle_cancelled(q.keys, t, cancelled(), q.limits),
+    "forward": lambda q, t: verbs.forward(q.keys, t, q.lanes[1], FETCHED, q.limits),
     "release": lambda q, t: verbs.release(q.keys, t, q.limits),
 }
 

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import msgspec
 from redis.asyncio.retry import Retry
@@ -18,16 +19,17 @@ from redis.backoff import NoBackoff
 from soundfleet_producer.connections import aconnect
 from soundfleet_producer.settings import Settings
 from soundfleet_producer.storage import Storage
-from soundfleet_schemas import Keys, SoundfleetError
+from soundfleet_schemas import FETCH_WEB, ErrorCode, Keys, SoundfleetError, error
 
 from .engine.config import EngineConfig
-from .fetch import FetchPolicy, read_networks
+from .fetch import FetchPolicy, VideoPolicy, read_hosts, read_networks
 from .logging import Event, Log, configure, get_log
 from .supervisor.batcher import Batcher
 from .supervisor.cache import Cache
 from .supervisor.engine_process import Command
+from .supervisor.installer import Installer
 from .supervisor.keeper import Keeper
-from .supervisor.meter import CpuMeter
+from .supervisor.meter import Meter
 from .supervisor.pace import Pace
 from .supervisor.scratch import Scratch
 from .supervisor.tools import Tools
@@ -50,6 +52,8 @@ def run(settings: Settings) -> int:
     process ends here, with that code. Raises INVALID_SETTING.
     """
     configure(settings)
+    if FETCH_WEB in settings.services and not settings.fetch_slots:
+        raise error(ErrorCode.INVALID_SETTING, f"only names {FETCH_WEB}, and fetch_slots is 0")
     code = asyncio.run(_serve(settings))
     if _threads_hang():
         sys.stdout.flush()
@@ -99,6 +103,8 @@ def _tools(settings: Settings, log: Log, parts: AsyncExitStack) -> Tools:
     storage = Storage.from_settings(settings, read_timeout_sec=STORAGE_READ_SEC)
     parts.callback(storage.close)
     keeper = Keeper(_engine_command(settings), log)
+    fetch_policy = FetchPolicy(read_networks(settings.fetch_networks))
+    cookies = Path(settings.video_cookies).expanduser() if settings.video_cookies else None
     cores = os.cpu_count() or 1
     return Tools(
         settings=settings,
@@ -108,12 +114,16 @@ def _tools(settings: Settings, log: Log, parts: AsyncExitStack) -> Tools:
         cache=cache,
         storage=storage,
         keeper=keeper,
+        installer=Installer(keeper, settings, log),
         preparers=_pool(min(8, settings.slots), "prepare", parts),
+        fetchers=_pool(max(1, min(8, settings.fetch_slots)), "fetch", parts),
         deliverers=_pool(min(16, 2 * cores + 2), "deliver", parts),
         decoding=asyncio.Semaphore(cores),
-        fetch_policy=FetchPolicy(read_networks(settings.fetch_networks)),
+        fetch_policy=fetch_policy,
+        video_policy=VideoPolicy(read_hosts(settings.video_hosts), cookies, fetch_policy),
+        videos=asyncio.Semaphore(max(1, settings.fetch_slots)),
         pace=Pace(),
-        meter=CpuMeter(lambda: keeper.pid),
+        meter=Meter(lambda: keeper.pid, lambda: keeper.device),
     )
 
 
@@ -130,17 +140,20 @@ def _engine_command(settings: Settings) -> Command:
         threads=settings.threads,
         memory_mb=settings.memory_mb,
         model_dir=settings.model_dir,
+        ace_step_dir=settings.ace_step_model_dir,
         offline=settings.offline,
         precision=settings.precision,
         foreign=settings.backends,
-        only=tuple(service for part in settings.only.split(",") if (service := part.strip())),
+        only=tuple(service for service in settings.services if service != FETCH_WEB),
     )
     document = msgspec.json.encode(config).decode()
     return lambda fd: [sys.executable, "-m", "soundfleet_worker.engine", "--fd", str(fd), "--config", document]
 
 
 def _room_bytes(settings: Settings) -> int:
-    """What the longest song that is accepted takes in scratch: float32, two channels, 48 kHz."""
+    """What the longest song that is accepted takes in scratch: float32, two channels, 48 kHz; or its file alone."""
+    if settings.fetches_only:
+        return settings.limits.max_file_bytes * MOST_STEMS
     return round(settings.limits.max_audio_sec * 48_000 * 2 * 4 * MOST_STEMS)
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from soundfleet_schemas import (
+    FETCH,
     FINAL,
     BackendSpec,
     DeadLetter,
@@ -25,6 +26,7 @@ from soundfleet_schemas import (
     JobEvent,
     JobResult,
     JobStatus,
+    Record,
     SeparationRequest,
     SoundfleetError,
     Stage,
@@ -49,6 +51,14 @@ _ERROR = msgspec.json.Decoder(ErrorInfo)
 _WORKER = msgspec.json.Decoder(WorkerInfo)
 _BACKEND = msgspec.json.Decoder(BackendSpec)
 
+
+class _Tag(Record, frozen=True):
+    """What a request asks for, whatever else is in it."""
+
+    kind: str = ""
+
+
+_TAG = msgspec.json.Decoder(_Tag)
 FIRST_EVENT = "0-1"
 """Id of the ``submitted`` event, which no stream holds: before every id that a server gives."""
 _ENDINGS = {
@@ -110,6 +120,17 @@ def _job(job_id: str, fields: Fields) -> Job:
         cancel_requested=b"cancel" in fields,
         cached=cached,
     )
+
+
+def read_kind(lane: bytes, request: bytes | None) -> str:
+    """What a job does: its lane says it, or, while its sources are being fetched, its request."""
+    kind = lane.decode().partition(".")[0]
+    if kind != FETCH or request is None:
+        return kind
+    try:
+        return _TAG.decode(request).kind
+    except msgspec.DecodeError:
+        return ""
 
 
 def read_events(entries: Iterable[Entry]) -> list[JobEvent]:
@@ -211,6 +232,7 @@ __all__ = [
     "read_backends",
     "read_events",
     "read_job",
+    "read_kind",
     "read_letter",
     "read_workers",
 ]

@@ -1,7 +1,7 @@
 """The verbs of the queue: each builds the exchange with one Lua script and reads its reply.
 
-``submit`` · ``claim`` · ``renew`` · ``report`` · ``settle_completed`` · ``settle_failed`` · ``settle_cancelled`` ·
-``release`` · ``cancel`` · ``promote`` · ``expire`` · ``reap`` · ``sweep``. A redrive is a ``submit`` that names a job.
+``submit`` (in its own file) · ``claim`` · ``renew`` · ``report`` · ``settle_completed`` · ``settle_failed`` ·
+``settle_cancelled`` · ``release`` · ``forward`` · ``cancel`` · ``promote`` · ``expire`` · ``reap`` · ``sweep``.
 
 The fence: ``Claim.token`` (worker, attempt) proves that a run still owns its job. Every verb of a running job checks
 it on the server and answers ``superseded`` otherwise, changing nothing.
@@ -9,28 +9,29 @@ it on the server and answers ``superseded`` otherwise, changing nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+import msgspec
 
 from soundfleet_schemas import (
     ErrorCode,
     ErrorInfo,
-    JobRequest,
     JobResult,
     JobStatus,
     Keys,
     Lane,
     Limits,
     ProgressUpdate,
-    SoundfleetError,
-    backend_of,
+    UploadSource,
     encode,
     error,
-    kind_of,
 )
 
 from .exchange import Exchange, script
+from .room import ms, room, text
+from .submit import BATCH, Draft, Submitted, submit, submit_many
 
 
 class Reply(StrEnum):
@@ -41,15 +42,6 @@ class Reply(StrEnum):
     """Still yours, and its cancellation was asked for."""
     superseded = "superseded"
     """Not yours any more: another worker has it, or it is finished. Nothing was changed."""
-
-
-class Submitted(NamedTuple):
-    """The answer to a submit: the job exists now."""
-
-    id: str
-    outcome: str
-    """created, exists (the same request under the same id), or cached (finished work answered)."""
-    status: JobStatus
 
 
 class Token(NamedTuple):
@@ -70,6 +62,8 @@ class Claim(NamedTuple):
     raw_request: bytes
     """As published; the worker decodes it, and settles what it cannot decode."""
     created_at_ms: int
+    fetched: bytes = b""
+    """What a fetch worker stored in the place of web addresses: uploads by the source's name, as JSON."""
 
 
 class Claims(NamedTuple):
@@ -93,130 +87,34 @@ class Failure(NamedTuple):
     """The unfinished job whose output is the source: the retry comes when it ends, and no attempt is charged."""
 
 
-def room(keys: Keys) -> list[str]:
-    """The keys that every script gets, in the order in which ``prelude.lua`` names them."""
-    empty = ""
-    return [
-        keys.job(empty),
-        keys.events(empty),
-        keys.channel(empty),
-        keys.lane_prefix,
-        keys.bell(empty),
-        keys.cache(empty),
-        keys.control(empty),
-        keys.jobs(),
-        keys.leases,
-        keys.delayed,
-        keys.dead,
-        keys.lanes,
-        keys.expiries,
-        keys.turns,
-        keys.pace,
-        keys.waiters(empty),
-    ]
-
-
-class Draft(NamedTuple):
-    """A validated request on its way into the queue."""
-
-    request: JobRequest
-    fingerprint: str | None
-    estimated_sec: int = 0
-
-
-BATCH = 100
-"""Most drafts in one exchange: a script blocks the server while it runs."""
-
-
-def submit_many(keys: Keys, drafts: Sequence[Draft], limits: Limits) -> Exchange[list[Submitted | SoundfleetError]]:
-    """Create up to ``BATCH`` jobs, each once, whatever is repeated; an error stands in the place of its draft.
-
-    The errors: QUEUE_FULL, JOB_CONFLICT, and of a redrive JOB_NOT_FOUND and ILLEGAL_TRANSITION. A finished job
-    with the same fingerprint answers at once unless the request says not to.
-    """
-    args: list[str | bytes | int] = [limits.max_pending, limits.retain_completed_sec]
-    for request, fingerprint, estimated_sec in drafts:
-        args += (
-            request.id,
-            encode(request),
-            str(Lane(kind_of(request), backend_of(request), request.priority)),
-            fingerprint or "",
-            int(request.use_cache),
-            "" if request.expires_at is None else int(request.expires_at.timestamp() * 1000),
-            estimated_sec,
-            request.retried_from or "",
-        )
-
-    def read(replies: list[list[Any]]) -> list[Submitted | SoundfleetError]:
-        return [_submitted(draft.request, reply, limits) for draft, reply in zip(drafts, replies, strict=True)]
-
-    return Exchange(script("submit"), room(keys), args, read)
-
-
-def submit(
-    keys: Keys, request: JobRequest, fingerprint: str | None, limits: Limits, estimated_sec: int = 0
-) -> Exchange[Submitted]:
-    """Create one job; raises what ``submit_many`` returns."""
-    many = submit_many(keys, [Draft(request, fingerprint, estimated_sec)], limits)
-
-    def read(reply: Any) -> Submitted:
-        outcome = many.read(reply)[0]
-        if isinstance(outcome, SoundfleetError):
-            raise outcome
-        return outcome
-
-    return Exchange(many.script, many.keys, many.args, read)
-
-
-def _submitted(request: JobRequest, reply: list[Any], limits: Limits) -> Submitted | SoundfleetError:
-    match _text(reply[0]):
-        case "created" | "exists" | "cached" as outcome:
-            return Submitted(request.id, outcome, JobStatus(_text(reply[1])))
-        case "full":
-            return error(ErrorCode.QUEUE_FULL, _full(int(reply[1]), int(reply[2]), limits))
-        case "conflict":
-            return error(ErrorCode.JOB_CONFLICT, f"job {request.id} exists with another request")
-        case "invalid":
-            return error(ErrorCode.INVALID_MESSAGE, f"the submission was refused: {_text(reply[1])}")
-        case "not_failed":
-            return error(ErrorCode.ILLEGAL_TRANSITION, f"job {request.retried_from} is {_text(reply[1])}, not failed")
-        case "redriven":
-            return error(ErrorCode.JOB_CONFLICT, f"job {request.retried_from} was redriven as {_text(reply[1])}")
-        case _:
-            return error(ErrorCode.JOB_NOT_FOUND, f"there is no job {request.retried_from} to redrive")
-
-
-def _full(pending: int, recent: int, limits: Limits) -> str:
-    wait = f"about {pending * 600 // recent} s" if recent else "unknown"
-    return f"{pending} jobs are pending, of {limits.max_pending}; yours would be number {pending + 1}; wait: {wait}"
-
-
 def claim(keys: Keys, worker: str, slots: int, lanes: Sequence[Lane], limits: Limits) -> Exchange[Claims]:
     """Take at most ``slots`` jobs from ``lanes``, in order of preference, each with its lease. Never blocks."""
     args: list[str | bytes | int] = [
         worker,
         slots,
-        _ms(limits.lease_sec),
-        _ms(limits.ageing_sec),
+        ms(limits.lease_sec),
+        ms(limits.ageing_sec),
         limits.retain_failed_sec,
     ]
 
     def read(reply: list[Any]) -> Claims:
         jobs = [
-            Claim(Token(_text(job_id), worker, int(attempt)), int(tries), int(crashes), bytes(raw), int(created))
-            for job_id, attempt, tries, crashes, raw, created in reply[0]
+            Claim(
+                Token(text(job_id), worker, int(attempt)), int(tries), int(crashes), bytes(raw), int(created), fetched
+            )
+            for job_id, attempt, tries, crashes, raw, created, fetched in reply[0]
         ]
-        return Claims(jobs, tuple(_text(lane) for lane in reply[1]), bool(reply[2]))
+        return Claims(jobs, tuple(text(lane) for lane in reply[1]), bool(reply[2]))
 
     return Exchange(script("claim"), room(keys), [*args, *(str(lane) for lane in lanes)], read)
 
 
 def renew(keys: Keys, worker: str, tokens: Sequence[Token], limits: Limits) -> Exchange[list[Reply]]:
     """Extend the leases of many runs of one worker; one reply per token, in order."""
-    args: list[str | bytes | int] = [worker, _ms(limits.lease_sec)]
+    args: list[str | bytes | int] = [worker, ms(limits.lease_sec)]
     for token in tokens:
         args += [token.job_id, token.attempt]
-    return Exchange(script("renew"), room(keys), args, lambda reply: [Reply(_text(word)) for word in reply])
+    return Exchange(script("renew"), room(keys), args, lambda reply: [Reply(text(word)) for word in reply])
 
 
 def report(keys: Keys, token: Token, progress: ProgressUpdate) -> Exchange[Reply]:
@@ -239,7 +137,7 @@ def settle_failed(keys: Keys, token: Token, failure: Failure, limits: Limits) ->
 
     A run whose cancellation was asked for is not retried: it ends cancelled.
     """
-    delay = -1 if failure.retry_after_sec is None else _ms(failure.retry_after_sec)
+    delay = -1 if failure.retry_after_sec is None else ms(failure.retry_after_sec)
     args: list[str | bytes | int] = [
         *token,
         encode(failure.error),
@@ -263,13 +161,25 @@ def release(keys: Keys, token: Token, limits: Limits) -> Exchange[Reply]:
     return Exchange(script("release"), room(keys), [*token, limits.retain_failed_sec], _reply)
 
 
+def forward(
+    keys: Keys, token: Token, lane: Lane, fetched: Mapping[str, UploadSource], limits: Limits
+) -> Exchange[Reply]:
+    """Hand a run on to another lane, no attempt charged: to its backend with what was ``fetched``, or to be fetched.
+
+    It waits at the tail, as one that has not had its turn. A run that was cancelled ends.
+    """
+    document = msgspec.json.encode(fetched) if fetched else b""
+    args: list[str | bytes | int] = [*token, str(lane), document, limits.retain_failed_sec]
+    return Exchange(script("forward"), room(keys), args, _reply)
+
+
 def cancel(keys: Keys, job_id: str, info: ErrorInfo, limits: Limits) -> Exchange[JobStatus]:
     """Cancel a job. A waiting one ends at once; a running one within a step: its worker is told, and it is still
     ``processing`` in the answer. A finished one answers with its state, unchanged. Raises JOB_NOT_FOUND.
     """
 
     def read(reply: Any) -> JobStatus:
-        word = _text(reply)
+        word = text(reply)
         if word == "missing":
             raise error(ErrorCode.JOB_NOT_FOUND, f"there is no job {job_id}")
         return JobStatus(word)
@@ -293,7 +203,7 @@ def reap(keys: Keys, info: ErrorInfo, limits: Limits, at_most: int = 100) -> Exc
     Return the ids of the jobs that were reaped.
     """
     args: list[str | bytes | int] = [at_most, limits.max_crashes, encode(info), limits.retain_failed_sec]
-    return Exchange(script("reap"), room(keys), args, lambda reply: [_text(job_id) for job_id in reply])
+    return Exchange(script("reap"), room(keys), args, lambda reply: [text(job_id) for job_id in reply])
 
 
 def sweep(keys: Keys, at_most: int = 500) -> Exchange[int]:
@@ -302,12 +212,32 @@ def sweep(keys: Keys, at_most: int = 500) -> Exchange[int]:
 
 
 def _reply(reply: Any) -> Reply:
-    return Reply(_text(reply))
+    return Reply(text(reply))
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+__all__ = [
+    "BATCH",
+    "Claim",
+    "Claims",
+    "Draft",
+    "Failure",
+    "Reply",
+    "Submitted",
+    "Token",
+    "cancel",
+    "claim",
+    "expire",
+    "forward",
+    "promote",
+    "reap",
+    "release",
+    "renew",
+    "report",
+    "room",
+    "settle_cancelled",
+    "settle_completed",
+    "settle_failed",
+    "submit",
+    "submit_many",
+    "sweep",
+]

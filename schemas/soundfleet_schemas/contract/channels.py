@@ -6,7 +6,7 @@ from typing import Any
 
 from ..base import SCHEMA_VERSION
 from ..enums import Kind, Priority
-from ..keys import GROUP
+from ..keys import FETCH, GROUP, WEB
 
 _JOB_ID = {"description": "UUID of the job."}
 _WORKER_ID = {"description": "Id of the worker."}
@@ -41,8 +41,11 @@ def _channels() -> dict[str, Any]:
             "title": f"Stream with the consumer group {GROUP!r}; an entry per waiting or running job",
             "parameters": {
                 "namespace": _NAMESPACE,
-                "kind": {"enum": [str(kind) for kind in Kind]},
-                "backend": {"description": "Word of a backend: sketch, musicgen, htdemucs, ..."},
+                "kind": {
+                    "enum": [*(str(kind) for kind in Kind), FETCH],
+                    "description": f"What the job does; {FETCH} while a source is to be downloaded from a web address.",
+                },
+                "backend": {"description": f"Word of a backend: sketch, musicgen, htdemucs, ...; {WEB} of {FETCH}."},
                 "priority": {"enum": [str(priority) for priority in Priority]},
             },
             "messages": {"entry": _message("lane_entry")},

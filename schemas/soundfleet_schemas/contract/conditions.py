@@ -41,7 +41,7 @@ def _per_backend() -> list[Rules]:
             then["sampling"] = _NULL
         if spec.type != BackendType.AceStep:
             then["song"] = _NULL
-        then |= dict.fromkeys({SOURCE, REFERENCE}.difference(spec.inputs), _NULL)
+        then |= dict.fromkeys(sorted({SOURCE, REFERENCE}.difference(spec.inputs)), _NULL)
         rules.append(_when("backend", {"const": spec.backend}, then))
     return rules
 
@@ -54,6 +54,7 @@ def _per_model() -> list[Rules]:
             continue
         then: dict[str, Rules] = {
             "stems": {"items": {"enum": list(spec.stems)}},
+            "two_stems": {"enum": [None, *spec.stems]},
             "segment_duration": {"maximum": spec.segment_sec},
             "overlap_duration": {"maximum": MAX_OVERLAP * spec.segment_sec},
         }
@@ -87,7 +88,8 @@ CONDITIONS: dict[str, list[Rules]] = {
     "StemSeparationOptions": [
         *_output(),
         *_per_model(),
-        _when("remove_vocals", {"const": True}, {"stems": _NULL}),
+        _when("remove_vocals", {"const": True}, {"stems": _NULL, "two_stems": _NULL}),
+        _when("two_stems", {"type": "string"}, {"stems": _NULL}),
         *_shifts(),
     ],
 }

@@ -9,11 +9,11 @@ import msgspec
 
 from ..api import JobStatusResponse, StemifyRequest, StemifyResponse
 from ..base import SCHEMA_VERSION
-from ..catalog import Backend, BackendSpec
 from ..errors import ErrorInfo
 from ..jobs import DeadLetter, Job, JobEvent, ProgressUpdate, WorkerInfo
 from ..requests import GenerationRequest, SeparationRequest
 from ..results import JobResult
+from ..spec import Backend, BackendSpec
 from .conditions import CONDITIONS
 from .ranges import RANGES, REQUIRED, Rules
 

@@ -122,6 +122,7 @@ RANGES: dict[str, dict[str, Rules]] = {
         "progress": _PERCENT,
         "attempt": _COUNT,
         "crashes": _COUNT,
+        "ahead": _COUNT,
         **dict.fromkeys(("created_at", "updated_at", "started_at", "finished_at", "retry_at"), _TIME),
     },
     "JobResult": {"job_id": _UUID, "attempt": _COUNT, "processing_time": _COUNT, "file_size": _COUNT},

@@ -24,10 +24,7 @@ async def infer(run: Run, work: Work, reporter: Reporter, tools: Tools) -> Finis
         inputs={name: str(path) for name, path in work.inputs.items()},
     )
     limit_sec = run_limit_sec(work.audio_sec, work.request.time_limit_sec, tools.limits)
-    made = await tools.keeper.perform(start, limit_sec, Follower(run, work, reporter, tools))
-    for path in work.inputs.values():
-        path.unlink(missing_ok=True)  # a song's worth of memory, which the delivery can use
-    return made
+    return await tools.keeper.perform(start, limit_sec, Follower(run, work, reporter, tools))
 
 
 class Follower:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from soundfleet_schemas import CATALOG, Backend, BackendSpec, BackendStatus, ErrorCode, Stage, error
 
-from ..engine.wire import EXIT_REFUSED, Cancel, Cancelled, Failed, Finished, FromEngine, Progress, Ready, Start
+from ..engine.wire import EXIT_REFUSED, Cancel, Cancelled, Failed, Finished, FromEngine, Look, Progress, Ready, Start
 from ..logging import Event, Log
 from . import clock
 from .assignment import Answer, Assignment, Died, EngineFailed
@@ -20,7 +20,7 @@ TICK_SEC = 0.2
 READY_LIMIT_SEC = 180.0
 """From spawn to the first Ready: importing a framework on a busy machine takes its time."""
 LOAD_LIMIT_SEC = 3600.0
-"""Of loading a model, which may be downloading it."""
+"""Of loading a model."""
 STALL_LIMIT_SEC = 180.0
 """Of an engine that has runs and says nothing, or of a run that makes no step."""
 DROP_GRACE_SEC = 15.0
@@ -55,6 +55,8 @@ class Keeper:
         self.on_change: Callable[[], None] = lambda: None
         """Called when the engine becomes ready, and when a backend's status changes."""
         self.device = ""
+        self.budget_mb = 0
+        """The engine's memory for models and runs; 0 while it is not known."""
         self.backends: Mapping[str, Backend] = {}
         self.catalog: Mapping[str, BackendSpec] = CATALOG
         """Every backend that a request may name here: the project's own, and this worker's foreign ones."""
@@ -132,6 +134,11 @@ class Keeper:
             if self._engine is not None:
                 self._engine.send(Cancel(run=assignment.name))
 
+    def look_again(self) -> None:
+        """Have the engine notice files that have come; a new engine looks by itself."""
+        if self._engine is not None:
+            self._engine.send(Look())
+
     def _receive(self, message: FromEngine) -> None:
         self._heard_at = clock.now()
         if isinstance(message, Ready):
@@ -149,7 +156,7 @@ class Keeper:
             assignment.end(message)
 
     def _is_ready(self, message: Ready) -> None:
-        self.device = message.device
+        self.device, self.budget_mb = message.device, message.budget_mb
         before, self.backends = self.backends, {backend.backend: backend for backend in message.backends}
         for name, backend in self.backends.items():
             if backend.status is BackendStatus.Error and (name not in before or before[name].status != backend.status):
@@ -231,7 +238,7 @@ class Keeper:
     def tick(self) -> None:
         """Hold the engine, and every run on it, to their limits."""
         now = clock.now()
-        if self._engine is None or self._killed is not None:
+        if self._engine is None or self._killed is not None or self._closing.is_set():
             return
         if not self.ready:
             if now - self._engine.spawned_at > READY_LIMIT_SEC:

@@ -1,4 +1,4 @@
-"""One job's life on one screen: claim -> prepare -> infer -> deliver -> settle."""
+"""One job's life on one screen: claim -> prepare -> infer -> deliver -> settle, or claim -> fetch -> settle."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from soundfleet_schemas import ErrorCode, SoundfleetError, Stage, error
 from ..backends.scratch import is_full, scratch_full
 from .assignment import EngineFailed
 from .deliver import deliver
+from .fetching import fetch
 from .infer import infer
-from .outcome import Completed, Failed, Outcome
-from .prepare import prepare
+from .obtain import obtain
+from .outcome import Failed, Outcome
+from .prepare import Work, prepare
 from .reporter import News, Reporter
 from .result import Bill
 from .run import Run
 from .settle import settle
+from .sources import Unfinished
 from .tools import Tools
 
 
@@ -32,13 +35,16 @@ async def _attempt(run: Run, reporter: Reporter, tools: Tools) -> Outcome:
     """Do the work; whatever happens is a value."""
     try:
         run.begin()
+        if run.fetches:
+            return await fetch(run, reporter, tools)
         bill = Bill(run, tools.meter)
         reporter.tell(News(Stage.prepare, 0, 0, lambda: None))
         work = await prepare(run, tools)
-        if isinstance(work, Completed):
+        if not isinstance(work, Work):
             return work
         bill.prepared()
         reporter.track_id = work.fingerprint or ""
+        await obtain(run, work, reporter, tools)
         made = await infer(run, work, reporter, tools)
         return await deliver(run, work, made, bill, reporter, tools)
     except asyncio.CancelledError:
@@ -47,6 +53,8 @@ async def _attempt(run: Run, reporter: Reporter, tools: Tools) -> Outcome:
         return run.stop_reason
     except EngineFailed as exc:
         return Failed(exc.info, exc.detail)
+    except Unfinished as exc:
+        return Failed(exc.info, waits_for=exc.job_id)
     except SoundfleetError as exc:
         return Failed(exc.info)
     except Exception as exc:  # a defect of ours fails one job with its traceback, and never the worker

@@ -1,4 +1,4 @@
-"""How much CPU the worker's processes have used."""
+"""What this worker's processes use: CPU seconds, and the gauges of its engine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from .gauges import Gauges
 
 _FRESH_SEC = 0.05
 _TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
@@ -28,6 +30,16 @@ class CpuMeter:
             self._reading = max(self._reading, own + _process_cpu_sec(self._engine_pid()))
             self._read_at = now
         return self._reading
+
+
+class Meter:
+    """Everything that is measured of this worker; ``device`` is torch's name of the engine's."""
+
+    def __init__(
+        self, engine_pid: Callable[[], int | None] = lambda: None, device: Callable[[], str] = lambda: "cpu"
+    ) -> None:
+        self.cpu = CpuMeter(engine_pid)
+        self.gauges = Gauges(engine_pid, device)
 
 
 def _process_cpu_sec(pid: int | None) -> float:

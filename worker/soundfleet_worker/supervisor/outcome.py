@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from soundfleet_schemas import ErrorInfo, JobResult
+from soundfleet_schemas import ErrorInfo, JobResult, Lane, UploadSource
 
 
 class Completed(NamedTuple):
@@ -15,16 +16,28 @@ class Completed(NamedTuple):
     fingerprint: str | None
 
 
+class Forward(NamedTuple):
+    """The job goes on in another lane: to its backend, or to where its sources are fetched."""
+
+    lane: Lane
+    fetched: Mapping[str, UploadSource] = {}
+    """What was stored in the place of web addresses, by the source's name; nothing on the way to be fetched."""
+
+
 class Failed(NamedTuple):
     """The attempt failed; ``detail`` (a traceback, the engine's last words) is for the log and the dead letter."""
 
     error: ErrorInfo
     detail: str = ""
+    waits_for: str | None = None
+    """The unfinished job whose output is a source."""
 
 
 class Stop(StrEnum):
     """Why a run was told to stop before its end; a later member overrules an earlier one."""
 
+    unready = "unready"
+    """This worker cannot get the model now: the job is handed back, and another may have it."""
     drained = "drained"
     """The worker shuts down: the job is handed back."""
     cancelled = "cancelled"
@@ -35,4 +48,4 @@ class Stop(StrEnum):
 
 STRENGTH = {stop: rank for rank, stop in enumerate(Stop)}
 
-Outcome: TypeAlias = Completed | Failed | Stop
+Outcome: TypeAlias = Completed | Forward | Failed | Stop

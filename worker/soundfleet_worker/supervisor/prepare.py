@@ -1,4 +1,4 @@
-"""Prepare: decode and check the request, look for finished work, fetch the source, decode the audio."""
+"""Prepare: decode and check the request, look for finished work, fetch the sources, decode the audio."""
 
 from __future__ import annotations
 
@@ -11,28 +11,41 @@ import msgspec
 
 from soundfleet_producer.drafts import seed_of
 from soundfleet_schemas import (
+    INPUT_FORMATS,
+    REFERENCE,
     SOURCE,
+    AudioSource,
     BackendSpec,
     ErrorCode,
     GenerationRequest,
     JobRequest,
     Limits,
     LocalFile,
+    S3Source,
+    SoundfleetError,
+    UploadSource,
     decode_request,
     error,
     fingerprint,
     kind_of,
+    lane_of,
     parse_source,
     plan_separation,
+    sources_of,
     validate,
+    web_sources,
+    with_sources,
 )
 
-from ..fetch import fetch_url
-from ..logging import Event
-from .outcome import Completed
+from ..audio.info import AudioInfo
+from ..audio.rates import check_rate
+from .outcome import Completed, Forward
 from .run import Run
-from .sources import Source, WebFile, locate
+from .sources import Source, locate
+from .together import all_of
 from .tools import Tools
+
+_FETCHED = msgspec.json.Decoder(dict[str, UploadSource])
 
 
 class Work(NamedTuple):
@@ -46,45 +59,57 @@ class Work(NamedTuple):
     files: int
     """How many will be delivered."""
     inputs: Mapping[str, Path] = {}
-    """Decoded audio by name."""
+    """Decoded audio by name, for the engine: ``.npy`` of float32, (2, samples), at ``spec.sample_rate``."""
     input_bytes: int = 0
+    """Of the files behind ``inputs``."""
+    references: Mapping[str, Path] = {}
+    """Decoded true stems by name, of the same shape and rate: the result is measured against them."""
+    input_rate: int = 0
+    """Of the source's own file, Hz; 0 without a source."""
 
     @property
     def is_generation(self) -> bool:
         return isinstance(self.request, GenerationRequest)
 
 
-Prepared: TypeAlias = Work | Completed
+class File(NamedTuple):
+    """The file of a source, in scratch."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+    max_bytes: int
+    is_brought: bool = True
+    """By the caller, and not another job's output, or judged already when it was fetched."""
+
+
+Prepared: TypeAlias = Work | Completed | Forward
 
 
 async def prepare(run: Run, tools: Tools) -> Prepared:
-    """Return the work, or the completed job when an earlier one made the same output.
+    """Return the work; or the completed job when an earlier one made the same output; or where it is to be fetched.
 
-    Raises what is wrong with the request or its source.
+    Raises what is wrong with the request or its sources.
     """
     request = run.request = read(run.claim.raw_request, run.token.job_id)
     run.log = run.log.bind(kind=kind_of(request))
     spec = validate(request, tools.limits, tools.keeper.catalog)
+    request = _with_fetched(request, run.claim.fetched)
+    if web_sources(request):  # of a publisher that knows of no lane for them
+        return Forward(lane_of(request))
     track_id = fingerprint(request, spec)
-    if known := await _known(run, request, track_id, tools):
+    if known := await known_work(run, request, track_id, tools):
         return known
-    if isinstance(request, GenerationRequest):
-        return Work(request, spec, track_id, float(request.duration_sec), 1)
-    assert not isinstance(request.source, str)
-    source = await locate(request.source, tools)
-    if isinstance(source, WebFile):
-        path, size, sha256 = await _fetch_web(run, source, tools)
-    else:
-        path, size, sha256 = await run.in_thread(tools.preparers, _fetch, run.directory, source, tools)
+    asked_sec = float(request.duration_sec) if isinstance(request, GenerationRequest) else 0.0
+    work = Work(request, spec, track_id, asked_sec, files=1)
+    if not sources_of(request):
+        return work
+    files = await _fetch_all(run, request, tools)
     if track_id is None:
-        track_id = fingerprint(request, spec, sha256)
-        if known := await _known(run, request, track_id, tools):
+        track_id = fingerprint(request, spec, {name: file.sha256 for name, file in files.items()})
+        if known := await known_work(run, request, track_id, tools):
             return known
-    decoded = path.with_suffix(".npy")
-    audio_sec = await _decode(path, decoded, spec, _accepting(tools.limits, source), tools)
-    path.unlink()
-    files = len(plan_separation(request.options, spec).stems)
-    return Work(request, spec, track_id, audio_sec, files, {SOURCE: decoded}, size)
+    return await _decode_all(work._replace(fingerprint=track_id), files, tools)
 
 
 def read(raw: bytes, job_id: str) -> JobRequest:
@@ -92,17 +117,23 @@ def read(raw: bytes, job_id: str) -> JobRequest:
     request = decode_request(raw)
     if request.id != job_id:
         raise error(ErrorCode.INVALID_MESSAGE, f"the request of job {job_id} says that its id is {request.id!r}")
-    if isinstance(request, GenerationRequest):
-        if request.seed is None:
-            return msgspec.structs.replace(request, seed=seed_of(job_id))
-    elif isinstance(request.source, str):
-        source = parse_source(request.source)
-        if not isinstance(source, LocalFile):  # which validation refuses, with advice
-            return msgspec.structs.replace(request, source=source)
-    return request
+    if isinstance(request, GenerationRequest) and request.seed is None:
+        request = msgspec.structs.replace(request, seed=seed_of(job_id))
+    typed = {name: parse_source(text) for name, text in sources_of(request).items() if isinstance(text, str)}
+    # A local file stays as it was written: validation refuses it, with advice.
+    return with_sources(request, {name: it for name, it in typed.items() if not isinstance(it, LocalFile)})
 
 
-async def _known(run: Run, request: JobRequest, track_id: str | None, tools: Tools) -> Completed | None:
+def _with_fetched(request: JobRequest, fetched: bytes) -> JobRequest:
+    """Put what a fetch worker stored in the place of the addresses that it fetched."""
+    if not fetched:
+        return request
+    stored = _FETCHED.decode(fetched)
+    return with_sources(request, {name: stored[name] for name in web_sources(request) if name in stored})
+
+
+async def known_work(run: Run, request: JobRequest, track_id: str | None, tools: Tools) -> Completed | None:
+    """The answer from finished work, if there is some and the request allows it."""
     if track_id is None or not request.use_cache:
         return None
     result = await tools.cache.find(track_id)
@@ -111,38 +142,80 @@ async def _known(run: Run, request: JobRequest, track_id: str | None, tools: Too
     return Completed(msgspec.structs.replace(result, job_id=run.token.job_id, cached=True), track_id)
 
 
-async def _fetch_web(run: Run, source: WebFile, tools: Tools) -> tuple[Path, int, str]:
-    """Fetch the file behind an address, here in the event loop: stopping the run ends it at once."""
-    run.directory.mkdir(mode=0o700, exist_ok=True)
-    path = run.directory / "source"
-    file = await fetch_url(source.url, path, source.max_bytes, tools.fetch_policy)
-    run.log.info(Event.fetched, **file._asdict())
-    return path, file.size_bytes, file.sha256
+async def _fetch_all(run: Run, request: JobRequest, tools: Tools) -> dict[str, File]:
+    """Download every source from its bucket, once all are there; as many at once as there are threads."""
+    named = sources_of(request)
+    located = await all_of([_locate(source, tools) for source in named.values()])
+    found = await all_of([_fetch(run, name, it, tools) for name, it in zip(named, located, strict=True)])
+    return dict(zip(named, found, strict=True))
 
 
-def _fetch(directory: Path, source: Source, tools: Tools) -> tuple[Path, int, str]:
-    """Download the source; return the file, its size and its SHA-256."""
-    directory.mkdir(mode=0o700, exist_ok=True)
-    path = directory / "source"
+async def _locate(source: AudioSource | str, tools: Tools) -> Source:
+    assert not isinstance(source, str)
+    return await locate(source, tools)
+
+
+async def _fetch(run: Run, name: str, found: Source, tools: Tools) -> File:
+    try:
+        file = await run.in_thread(tools.preparers, _download, run.directory / name, found, tools)
+    except SoundfleetError as exc:
+        if exc.code is not ErrorCode.SOURCE_NOT_FOUND or run.request is None or name not in web_sources(run.request):
+            raise
+        gone = f"{found.key}, which was fetched from an address, is not in the bucket any more"
+        raise error(ErrorCode.SOURCE_NOT_FOUND, gone, "Submit it again; let uploads live longer.") from exc
+    assert run.request is not None
+    return file._replace(is_brought=isinstance(sources_of(run.request)[name], UploadSource | S3Source))
+
+
+def _download(path: Path, source: Source, tools: Tools) -> File:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     size = tools.storage.fetch(source.bucket, source.key, path, source.max_bytes)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if source.sha256 is not None and source.sha256 != sha256:
         raise error(ErrorCode.AUDIO_CORRUPT, f"{source.key} is not what was uploaded", "Upload the file again.")
-    return path, size, sha256
+    return File(path, size, sha256, source.max_bytes)
 
 
-def _accepting(limits: Limits, source: Source | WebFile) -> Limits:
-    return msgspec.structs.replace(limits, max_file_bytes=source.max_bytes)
+async def _decode_all(work: Work, files: Mapping[str, File], tools: Tools) -> Work:
+    """Decode every source; say what of it is the engine's, and what the result is measured against."""
+    infos = await all_of([_decode(file, work, tools) for file in files.values()])
+    decoded = {name: _decoded(file) for name, file in files.items()}
+    stems = {name.removeprefix(f"{REFERENCE}."): path for name, path in decoded.items() if "." in name}
+    inputs = {name: path for name, path in decoded.items() if "." not in name}
+    rates = {name: info.sample_rate for name, info in zip(files, infos, strict=True)}
+    work = work._replace(
+        inputs=inputs,
+        references=stems,
+        input_bytes=sum(files[name].size_bytes for name in inputs),
+        input_rate=rates.get(SOURCE, 0),
+    )
+    if isinstance(work.request, GenerationRequest):
+        return work
+    check_rate(work.request.options, rates[SOURCE])
+    lengths = {name: info.duration_sec for name, info in zip(files, infos, strict=True)}
+    return work._replace(audio_sec=lengths[SOURCE], files=len(plan_separation(work.request.options, work.spec).stems))
 
 
-async def _decode(path: Path, decoded: Path, spec: BackendSpec, limits: Limits, tools: Tools) -> float:
-    """Decode to a float32 ``.npy``; return the seconds of audio."""
+async def _decode(file: File, work: Work, tools: Tools) -> AudioInfo:
+    """Decode to a float32 ``.npy`` beside the file, which goes."""
     from ..audio.sandbox import decode_in_process
 
+    limits = _limits_of(file, work, tools.limits)
     async with tools.decoding:
-        info = await decode_in_process(path, decoded, spec.sample_rate, limits)
-    if info.duration_sec > spec.max_duration_sec:
-        allowed = f"{spec.backend} takes at most {spec.max_duration_sec:g} s"
-        raise error(ErrorCode.AUDIO_TOO_LONG, f"the audio lasts {info.duration_sec:.0f} s; {allowed}")
-    return info.duration_sec
+        info = await decode_in_process(file.path, _decoded(file), work.spec.sample_rate, limits)
+    file.path.unlink()
+    return info
+
+
+def _limits_of(file: File, work: Work, limits: Limits) -> Limits:
+    """What is accepted of one file: the fleet's limits, and the backend's where that separates no such length."""
+    longest = limits.max_audio_sec if work.is_generation else min(limits.max_audio_sec, work.spec.max_duration_sec)
+    formats = limits.input_formats if file.is_brought else ",".join(INPUT_FORMATS)
+    return msgspec.structs.replace(
+        limits, max_file_bytes=file.max_bytes, max_audio_sec=longest, input_formats=formats
+    )
+
+
+def _decoded(file: File) -> Path:
+    return file.path.with_name(f"{file.path.name}.npy")

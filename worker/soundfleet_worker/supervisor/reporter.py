@@ -44,8 +44,8 @@ class Reporter:
     def tell(self, news: News) -> None:
         """Take the newest news."""
         self._news = news
-        stage, percent = self._told
-        if not self._soon and (news.stage is not stage or abs(_percent(news) - percent) >= POINTS):
+        stage, points = self._told
+        if not self._soon and (news.stage is not stage or abs(_points(news) - points) >= POINTS):
             self._soon = True
             self._after(HOLD_SEC)
 
@@ -63,7 +63,7 @@ class Reporter:
     def _send(self) -> None:
         news = self._news
         assert news is not None
-        self._told = (news.stage, _percent(news))
+        self._told = (news.stage, _points(news))
         self._soon = False
         update = ProgressUpdate(
             track_id=self.track_id,
@@ -92,7 +92,16 @@ def obey(run: Run, reply: Reply) -> None:
 
 
 def _percent(news: News) -> int:
-    """Share of the steps done; 100 is said only by the settlement."""
-    if news.stage is Stage.deliver:
-        return 99
+    """Share of the work done; 100 is said only by the settlement. What is fetched is not worked on yet."""
+    match news.stage:
+        case Stage.fetch | Stage.load:
+            return 0
+        case Stage.deliver:
+            return 99
+        case _:
+            return _points(news)
+
+
+def _points(news: News) -> int:
+    """Share of the stage's steps done."""
     return min(99, 100 * news.current_step // news.total_steps) if news.total_steps else 0

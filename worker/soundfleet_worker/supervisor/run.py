@@ -30,6 +30,7 @@ class Run:
         "_stepping",
         "claim",
         "current_step",
+        "fetches",
         "log",
         "name",
         "request",
@@ -43,14 +44,18 @@ class Run:
 
     _serial = 0
 
-    def __init__(self, claim: Claim, held_from: float, limits: Limits, scratch: Scratch, log: Log) -> None:
+    def __init__(
+        self, claim: Claim, held_from: float, limits: Limits, scratch: Scratch, log: Log, fetches: bool = False
+    ) -> None:
         Run._serial += 1
         self.claim = claim
+        self.fetches = fetches
+        """Whether it came from the lane of downloads, and goes on to its backend's."""
         self.name = f"{claim.token.job_id}/{claim.token.attempt}/{Run._serial}"
         """Unique in this process: a job that is claimed again while it is in hand has another run."""
         self.log = log
         self.request: JobRequest | None = None
-        self.stage = Stage.prepare
+        self.stage = Stage.fetch if fetches else Stage.prepare
         self.current_step = 0
         self.total_steps = 0
         self.started = clock.now()
@@ -104,6 +109,11 @@ class Run:
         if not self.trusted:
             self.stop_reason = Stop.lost
             raise asyncio.CancelledError
+
+    def hand_back(self) -> None:
+        """Give up uncharged: this worker cannot do the job now, which says nothing against the job."""
+        self.stop_reason = self.stop_reason or Stop.unready
+        raise asyncio.CancelledError
 
     @property
     def directory(self) -> Path:

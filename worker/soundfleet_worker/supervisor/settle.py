@@ -9,6 +9,7 @@ from soundfleet_producer.queue.exchange import Exchange
 from soundfleet_producer.queue.verbs import (
     Failure,
     Reply,
+    forward,
     release,
     settle_cancelled,
     settle_completed,
@@ -18,7 +19,6 @@ from soundfleet_schemas import (
     ErrorCode,
     ErrorInfo,
     Fail,
-    JobSource,
     Limits,
     Retry,
     SeparationRequest,
@@ -26,13 +26,12 @@ from soundfleet_schemas import (
     Verdict,
     Wait,
     error,
-    parse_source,
     verdict,
 )
 
 from ..logging import Event
 from . import clock
-from .outcome import Completed, Failed, Outcome, Stop
+from .outcome import Completed, Failed, Forward, Outcome, Stop
 from .run import Run
 from .tools import Tools
 
@@ -69,9 +68,10 @@ def _exchange(run: Run, outcome: Outcome, tools: Tools) -> Exchange[Reply]:
     match outcome:
         case Completed(result, track_id):
             return settle_completed(keys, run.token, result, track_id, limits)
-        case Failed(info, detail):
-            failure = _failure(run, info, judge(run, info, limits), detail[-DETAIL_CHARS:])
-            return settle_failed(keys, run.token, failure, limits)
+        case Forward(lane, fetched):
+            return forward(keys, run.token, lane, fetched, limits)
+        case Failed():
+            return settle_failed(keys, run.token, _failure(outcome, judge(run, outcome.error, limits)), limits)
         case Stop.cancelled:
             return settle_cancelled(keys, run.token, cancellation(run), limits)
         case _:
@@ -84,21 +84,15 @@ def judge(run: Run, info: ErrorInfo, limits: Limits) -> Verdict:
     return verdict(info, run.claim.tries, limits, waited_sec=waited_sec)
 
 
-def _failure(run: Run, info: ErrorInfo, judgement: Verdict, detail: str) -> Failure:
+def _failure(failed: Failed, judgement: Verdict) -> Failure:
+    info, detail = failed.error, failed.detail[-DETAIL_CHARS:]
     match judgement:
         case Retry(after_sec):
             return Failure(info, after_sec, detail=detail)
         case Wait(after_sec):
-            return Failure(info, after_sec, detail=detail, waits_for=_source_job(run))
+            return Failure(info, after_sec, detail=detail, waits_for=failed.waits_for)
         case Fail(reason):
             return Failure(info, None, reason, detail)
-
-
-def _source_job(run: Run) -> str | None:
-    """The job whose output the run asks for."""
-    given = run.request.source if isinstance(run.request, SeparationRequest) else None
-    source = parse_source(given) if isinstance(given, str) else given
-    return source.job_id if isinstance(source, JobSource) else None
 
 
 def cancellation(run: Run) -> ErrorInfo:
@@ -114,7 +108,9 @@ def _log(run: Run, outcome: Outcome, tools: Tools) -> None:
     match outcome:
         case Completed(result, _):
             run.log.info(Event.completed, sec=took_sec, bytes=result.file_size, cached=result.cached)
-        case Failed(info, detail):
+        case Forward(lane, _):
+            run.log.info(Event.forwarded, sec=took_sec, lane=str(lane))
+        case Failed(info, detail, _):
             again = info.retryable and run.claim.tries < tools.limits.max_attempts
             level = run.log.warning if again else run.log.error
             cause = {"detail": detail[-DETAIL_CHARS:]} if detail else {}

@@ -16,9 +16,8 @@ from soundfleet_schemas import (
     JobSource,
     JobStatus,
     S3Source,
+    SourceError,
     UploadSource,
-    UrlSource,
-    YouTubeSource,
     error,
 )
 
@@ -39,17 +38,18 @@ class Source(NamedTuple):
     """What its content must hash to, where that is known."""
 
 
-class WebFile(NamedTuple):
-    """A file behind an address."""
+class Unfinished(SourceError):
+    """SOURCE_JOB_PENDING, and which job it is that a source waits for."""
 
-    url: str
-    max_bytes: int
+    def __init__(self, job_id: str, status: JobStatus) -> None:
+        super().__init__(ErrorCode.SOURCE_JOB_PENDING, f"job {job_id} is {status}")
+        self.job_id = job_id
 
 
-async def locate(source: AudioSource, tools: Tools) -> Source | WebFile:
-    """Find the object or the file of a source.
+async def locate(source: AudioSource, tools: Tools) -> Source:
+    """Find the object of a source that lies in a bucket.
 
-    Raises SOURCE_NOT_FOUND, SOURCE_JOB_PENDING, SOURCE_JOB_FAILED or UNSUPPORTED_SOURCE.
+    Raises SOURCE_NOT_FOUND, ``Unfinished``, SOURCE_JOB_FAILED, or INTERNAL_ERROR for a web address.
     """
     most = tools.limits.max_file_bytes
     match source:
@@ -59,10 +59,8 @@ async def locate(source: AudioSource, tools: Tools) -> Source | WebFile:
             return Source(source.bucket, source.key, most)
         case JobSource():
             return await _output_of(source, tools)
-        case UrlSource():
-            return WebFile(source.url, most)
-        case YouTubeSource():
-            raise error(ErrorCode.UNSUPPORTED_SOURCE, f"this release does not take the sound of videos: {source.url}")
+        case _:
+            raise error(ErrorCode.INTERNAL_ERROR, "a web address came to an engine's worker without being fetched")
 
 
 async def _output_of(source: JobSource, tools: Tools) -> Source:
@@ -80,7 +78,7 @@ async def _output_of(source: JobSource, tools: Tools) -> Source:
             why = "" if info is None else f": {_ERROR.decode(info)}"
             raise error(ErrorCode.SOURCE_JOB_FAILED, f"job {source.job_id} is {status}{why}")
         case status:
-            raise error(ErrorCode.SOURCE_JOB_PENDING, f"job {source.job_id} is {status}")
+            raise Unfinished(source.job_id, status)
 
 
 def _file_of(source: JobSource, result: JobResult) -> Source:

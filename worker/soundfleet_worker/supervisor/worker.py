@@ -6,8 +6,9 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,10 +17,20 @@ from redis.exceptions import RedisError
 from soundfleet_producer.connections import aconnect_blocking
 from soundfleet_producer.queue.verbs import Claim
 from soundfleet_producer.settings import Settings
-from soundfleet_schemas import CATALOG, BackendSpec, BackendStatus, Kind, SoundfleetError, WorkerInfo
+from soundfleet_schemas import (
+    CATALOG,
+    FETCH,
+    FETCH_WEB,
+    WEB,
+    BackendSpec,
+    BackendStatus,
+    Kind,
+    SoundfleetError,
+    WorkerInfo,
+)
 
 from ..logging import Event, Log
-from .claimer import BLOCK_SEC, Claimer
+from .claimer import BLOCK_SEC, Always, Claimer, Link, Ready
 from .consumers import drop_own
 from .duties.control import Control
 from .duties.duty import Duty
@@ -28,6 +39,7 @@ from .duties.heartbeat import Heartbeat
 from .duties.leases import Renewer, Watchman
 from .duties.promoter import Promoter
 from .duties.reaper import Reaper
+from .duties.sampler import Sampler
 from .duties.sweeper import Sweeper
 from .lifecycle import live
 from .orphans import release_orphans
@@ -48,7 +60,7 @@ def name_worker() -> str:
 
 
 class Worker:
-    """Holds up to ``settings.slots`` jobs at once and brings each to its settlement."""
+    """Holds jobs on its engine and in its downloads, so many of each at once, and brings each to its settlement."""
 
     def __init__(self, worker_id: str, settings: Settings, tools: Tools, scratch: Scratch, log: Log) -> None:
         self.id = worker_id
@@ -61,25 +73,18 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._cleaning: set[asyncio.Task[None]] = set()
         self._started_at = datetime.now(UTC)
-        self._blocking = aconnect_blocking(settings.redis_url, BLOCK_SEC)
         keys, limits, batcher, redis = tools.keys, tools.limits, tools.batcher, tools.redis
+        self._has_engine = not settings.fetches_only
+        self._slots = settings.slots if self._has_engine else 0
+        self._link = Link(log)
         groups: set[str] = set()
-        self._claimer = Claimer(
-            worker_id,
-            keys,
-            limits,
-            batcher,
-            self._blocking,
-            tools.keeper,
-            log,
-            services=self.services,
-            groups=groups,
-            recover=self._recover,
-            free=lambda: settings.slots - len(self.runs),
-            take=self.take,
-        )
+        self._claimers: list[Claimer] = []
+        if self._has_engine:
+            self._claimers.append(self._claimer(False, tools.keeper, self.services, groups))
+        if settings.fetch_slots:
+            self._claimers.append(self._claimer(True, Always(), lambda: [(FETCH, WEB)], groups))
         self._heartbeat = Heartbeat(worker_id, keys, redis, describe=self.describe, foreign=self._foreign)
-        tools.keeper.on_change = self._heartbeat.soon
+        tools.keeper.on_change = tools.installer.on_change = self._heartbeat.soon
         self._control = Control(worker_id, self.runs, keys, redis)
         self._duties: Sequence[Duty] = (
             Renewer(worker_id, self.runs, keys, limits, batcher),
@@ -88,8 +93,30 @@ class Worker:
             Expirer(keys, limits, batcher),
             Reaper(keys, limits, batcher, log),
             Sweeper(keys, batcher, redis, groups, scratch, log),
+            Sampler(tools.meter.gauges),
             self._heartbeat,
             self._control,
+        )
+
+    def _claimer(
+        self, fetches: bool, door: Ready, services: Callable[[], Sequence[tuple[str, str]]], groups: set[str]
+    ) -> Claimer:
+        """The claimer of the engine's slots, or of the downloads'; neither sees the other's jobs."""
+        tools, slots = self._tools, self._settings.fetch_slots if fetches else self._slots
+        return Claimer(
+            self.id,
+            tools.keys,
+            tools.limits,
+            tools.batcher,
+            aconnect_blocking(self._settings.redis_url, BLOCK_SEC),
+            door,
+            self._link,
+            self._log,
+            services=services,
+            groups=groups,
+            recover=partial(self._recover, fetches),
+            free=lambda: slots - sum(run.fetches is fetches for run in self.runs.values()),
+            take=partial(self.take, fetches=fetches),
         )
 
     async def run(self, drain: asyncio.Event, hurry: asyncio.Event) -> None:
@@ -97,29 +124,36 @@ class Worker:
 
         Raises BACKEND_NOT_READY when engines do not start.
         """
-        self._log.info(Event.started, slots=self._settings.slots)
-        keeping = asyncio.create_task(self._tools.keeper.run(), name="engine keeper")
-        claiming = asyncio.create_task(self._claimer.run(), name="claimer")
+        self._log.info(Event.started, slots=self._slots, fetch_slots=self._settings.fetch_slots)
+        keeper = self._tools.keeper
+        keeping = [asyncio.create_task(keeper.run(), name="engine keeper")] if self._has_engine else []
+        fetching = asyncio.create_task(self._tools.installer.fetch_ahead(), name="models ahead")
+        claiming = [asyncio.create_task(claimer.run(), name="claimer") for claimer in self._claimers]
         duties = [asyncio.create_task(duty.run(self._log), name=duty.name) for duty in self._duties]
         stop = asyncio.create_task(drain.wait(), name="stop")
         try:
-            await asyncio.wait({keeping, claiming, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if keeping.done():  # there is no engine to finish anything
+            await asyncio.wait({*keeping, *claiming, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if any(task.done() for task in keeping):  # there is no engine to finish anything
                 hurry.set()
             await self._drain(claiming, hurry)
         finally:
             stop.cancel()
-            await self._tools.keeper.close(keeping)
+            fetching.cancel()
+            await self._tools.installer.close()
+            for task in keeping:
+                await keeper.close(task)
             await self._end(duties)
-        for task in (keeping, claiming):  # either may have ended by an error, and that is this worker's
+        for task in (*keeping, *claiming):  # any may have ended by an error, and that is this worker's
             task.result()
 
-    async def _drain(self, claiming: asyncio.Task[None], hurry: asyncio.Event) -> None:
+    async def _drain(self, claiming: list[asyncio.Task[None]], hurry: asyncio.Event) -> None:
         """Claim no more; finish within the grace; hand the rest back."""
         self.draining = True
         self._log.info(Event.draining, jobs=sorted(self.runs))
-        self._claimer.stop()
-        await asyncio.wait({claiming})
+        for claimer in self._claimers:
+            claimer.stop()
+        await asyncio.wait(claiming)
+        await self._tools.installer.close()  # who waits for a model hands its job back now, not after the grace
         await _quietly(self._heartbeat.tick())
         hurrying = asyncio.create_task(hurry.wait())
         finishing = asyncio.create_task(self._finish())
@@ -147,22 +181,29 @@ class Worker:
         await _quietly(self._control.close())
         await _quietly(self._heartbeat.withdraw())
         await _quietly(drop_own(self._tools.redis, self._tools.keys, self.id))
-        await self._blocking.aclose()
+        for claimer in self._claimers:
+            await claimer.close()
         self._scratch.close()
         self._log.info(Event.stopped)
 
-    async def _recover(self) -> None:
-        """Redis is back: hand back what it gave to us in answers that were lost."""
+    async def _recover(self, fetches: bool) -> None:
+        """Redis is back: hand back what it gave to one of our claimers in answers that were lost."""
         tools = self._tools
-        released = await release_orphans(tools.redis, tools.batcher, tools.keys, tools.limits, self.id, self.runs)
+
+        def served(lane: str) -> bool:
+            return lane.startswith(f"{FETCH_WEB}:") is fetches
+
+        released = await release_orphans(
+            tools.redis, tools.batcher, tools.keys, tools.limits, self.id, self.runs, served
+        )
         if released:
             self._log.warning(Event.orphaned, jobs=released)
 
-    def take(self, claim: Claim, at: float) -> None:
+    def take(self, claim: Claim, at: float, fetches: bool = False) -> None:
         """Take a claimed job in hand; ``at`` is when the claim was sent, from which its lease counts."""
         token = claim.token
         log = self._log.bind(job=token.job_id, attempt=token.attempt)
-        run = Run(claim, at, self._tools.limits, self._scratch, log)
+        run = Run(claim, at, self._tools.limits, self._scratch, log, fetches)
         older = self.runs.get(token.job_id)
         self.runs[token.job_id] = run
         log.debug(Event.claimed, crashes=claim.crashes)
@@ -174,7 +215,8 @@ class Worker:
         """One run from its claim to its settlement, which frees its slot; its clean-up may take longer."""
         try:
             if older is not None and older.task is not None:
-                run.log.warning(Event.replaced)  # Redis came back without our claim, and gave the job out again
+                if not older.settling:  # else it is just being forwarded from here to here
+                    run.log.warning(Event.replaced)  # Redis came back without our claim, and gave the job out again
                 older.stop(Stop.lost)
                 await asyncio.wait({older.task})
             await live(run, self._tools)
@@ -183,15 +225,16 @@ class Worker:
         finally:
             if self.runs.get(run.token.job_id) is run:
                 del self.runs[run.token.job_id]
-            self._claimer.slot_freed()
+            for claimer in self._claimers:
+                claimer.slot_freed()
             cleaning = asyncio.create_task(run.clean_up(), name=f"clean-up of {run.name}")
             self._cleaning.add(cleaning)
             cleaning.add_done_callback(self._cleaning.discard)
 
     def services(self) -> list[tuple[Kind, str]]:
-        """What this worker claims for: the engine's backends that can be used."""
-        backends = self._tools.keeper.backends.values()
-        return [(b.kind, b.backend) for b in backends if b.status not in _UNUSABLE]
+        """What this worker claims for: the engine's backends that can be used, and those that it can pull."""
+        backends, installer = self._tools.keeper.backends.values(), self._tools.installer
+        return [(b.kind, b.backend) for b in backends if b.status not in _UNUSABLE or installer.offers(b.backend)]
 
     def describe(self) -> WorkerInfo:
         """This worker as the fleet sees it."""
@@ -200,16 +243,17 @@ class Worker:
             id=self.id,
             host=socket.gethostname(),
             pid=os.getpid(),
-            device=keeper.device or self._settings.device,
+            device=(keeper.device or self._settings.device) if self._has_engine else "none",
             version=_version(),
             started_at=self._started_at,
             seen_at=datetime.now(UTC),
-            capacity=self._settings.slots,
+            capacity=self._slots,
+            fetch_capacity=self._settings.fetch_slots,
             running=tuple(sorted(self.runs)),
             backends=tuple(backend for _, backend in self.services()),
             draining=self.draining,
-            engine="ready" if keeper.ready else "starting",
-            statuses=tuple(keeper.backends.values()),
+            engine=("ready" if keeper.ready else "starting") if self._has_engine else "none",
+            statuses=self._tools.installer.view(),
         )
 
     def _foreign(self) -> dict[str, BackendSpec]:

@@ -1,6 +1,7 @@
 -- claim: take at most `slots` jobs from the lanes, in order, each with its attempt, lease and state in the same step.
 -- ARGV   1 worker  2 slots  3 lease ms  4 ageing ms  5 retention of failed, s  6.. lanes in order of preference
--- Reply  {{{id, attempt, tries, crashes, request, created_at}, ...}, {lane whose group was made, ...}, more 1|0}
+-- Reply  {{{id, attempt, tries, crashes, request, created_at, fetched or ''}, ...}, {lane whose group was made, ...},
+--         more 1|0}
 -- `more`: the claim stopped at its bound of rounds, and there may be jobs behind the entries that it passed over.
 -- An entry is never left delivered to nobody: it is claimed, or answered here and removed.
 
@@ -43,14 +44,15 @@ local function start(id, held)
   redis.call('HSET', JOB .. id, 'state', 'processing', 'worker', worker, 'attempt', attempt, 'updated_at', NOW)
   redis.call('HDEL', JOB .. id, 'retry_at')
   emit(id, 'claimed', {attempt = attempt, worker = worker})
-  claimed[#claimed + 1] = {id, attempt, attempt - tonumber(held[4] or 0), tonumber(held[5] or 0), held[8], held[7]}
+  claimed[#claimed + 1] = {id, attempt, attempt - tonumber(held[4] or 0), tonumber(held[5] or 0), held[8], held[7],
+    held[11] or ''}
 end
 
 local function take(lane, entry, fields)
   local id = fields[1] == 'job' and fields[2] or ''
   if id == '' then return reject(lane, entry, '', 'The entry names no job.', fields) end
   local held = redis.pcall('HMGET', JOB .. id, 'state', 'entry', 'attempt', 'spared', 'crashes', 'expires_at',
-    'created_at', 'request', 'worker', 'cancel')
+    'created_at', 'request', 'worker', 'cancel', 'fetched', 'forwarded')
   if held.err then return reject(lane, entry, id, "The job's key holds no record.", fields) end
   local state = held[1]
   if not state then
@@ -68,9 +70,10 @@ local function take(lane, entry, fields)
     remove(lane, entry)
     return cancel_now(id, state, held[7], retain_sec, held[3] or 0)
   end
-  if state == 'pending' and held[6] and tonumber(held[6]) <= NOW then
+  local unbegun = state == 'pending' or (held[12] and held[12] == held[3])
+  if unbegun and held[6] and tonumber(held[6]) <= NOW then
     remove(lane, entry)
-    return expire(id, held[7], retain_sec)
+    return expire(id, state, held[7], retain_sec, held[3], held[5])
   end
   start(id, held)
 end

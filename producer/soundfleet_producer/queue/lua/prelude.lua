@@ -92,11 +92,19 @@ local function error_info(code, message, action)
   return cjson.encode({code = code, message = message, action = action, retryable = false})
 end
 
+-- What a job does: its lane says it, or, while its sources are being fetched, its request, if that can be read.
+local function kind_of(id)
+  local held = redis.call('HMGET', JOB .. id, 'lane', 'request')
+  local kind = string.match(held[1] or '', '^(%l+)%.')
+  if kind ~= 'fetch' then return kind end
+  local read, request = pcall(cjson.decode, held[2] or '')
+  return read and type(request) == 'table' and request.kind
+end
+
 -- Cancel a job for good. `error` says at which step it stopped; without one, only that it was cancelled.
 local function cancel_now(id, from, created_at, retain_sec, attempt, error)
   if not error then
-    local lane = redis.call('HGET', JOB .. id, 'lane') or ''
-    local code = string.match(lane, '^separate%.') and 'SEPARATION_CANCELLED' or 'GENERATION_CANCELLED'
+    local code = kind_of(id) == 'separate' and 'SEPARATION_CANCELLED' or 'GENERATION_CANCELLED'
     error = error_info(code, 'The job was cancelled.', '')
   end
   redis.call('ZREM', DELAYED, id)
@@ -105,11 +113,11 @@ local function cancel_now(id, from, created_at, retain_sec, attempt, error)
   retire_events(id, retain_sec)
 end
 
--- Fail a job that had not started in time.
-local function expire(id, created_at, retain_sec)
+-- Fail a job that had not started in time; `attempt` is that of its download, if it had one.
+local function expire(id, from, created_at, retain_sec, attempt, crashes)
   local error = error_info('JOB_EXPIRED', 'The job had not started by its expires_at.',
     'Submit it again with a later expires_at.')
-  fail(id, 'pending', created_at, retain_sec, 'expired', error, 0, 0, '')
+  fail(id, from, created_at, retain_sec, 'expired', error, attempt or 0, crashes or 0, '')
 end
 
 -- Put a job that was in a worker's hands back into its lane, before those that have not had their turn: through the

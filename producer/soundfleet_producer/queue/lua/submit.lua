@@ -1,12 +1,20 @@
 -- submit: create jobs once, or find them; or answer them from finished work. A redrive names the failed job it redoes.
--- ARGV   1 most pending  2 retention of completed, s  then for each job eight:
+-- ARGV   1 most that wait  2 retention of completed, s  then for each job eight:
 --        id, request, lane, fingerprint or '', use_cache 1|0, expires_at ms or '', estimated s, failed job or ''
 -- Reply  for each job one of
---        {created|exists|cached, state} · {full, pending, completed of the last ten minutes} · {conflict}
+--        {created|exists|cached, state} · {full, waiting, completed of the last ten minutes} · {conflict}
 --        {not_failed, state} · {redriven, id} · {missing} · {invalid, what}
 
-local most_pending, retain_sec = tonumber(ARGV[1]), ARGV[2]
-local pending = redis.call('ZCARD', JOBS .. ':pending')
+local most_waiting, retain_sec = tonumber(ARGV[1]), ARGV[2]
+
+-- Jobs that wait: those that nobody has begun, and those that were begun and are in nobody's hands, since whatever a
+-- worker holds has a lease. So a backend's backlog of what others have fetched fills the queue, too.
+local function count_waiting()
+  local idle = redis.call('ZCARD', JOBS .. ':processing') - redis.call('ZCARD', LEASES)
+  return redis.call('ZCARD', JOBS .. ':pending') + math.max(0, idle)
+end
+
+local waiting = count_waiting()
 
 -- Completions of the last ten minutes.
 local function recent_completions()
@@ -45,7 +53,7 @@ local function answer_from_cache(id, request, lane, fingerprint, result)
 end
 
 local function create(id, request, lane, expires_at, estimated)
-  pending = pending + 1
+  waiting = waiting + 1
   redis.call('ZADD', JOBS, NOW, id)
   redis.call('ZADD', JOBS .. ':pending', NOW, id)
   redis.call('HSET', JOB .. id, 'request', request, 'lane', lane, 'state', 'pending', 'created_at', NOW,
@@ -69,8 +77,8 @@ local function submit(id, request, lane, fingerprint, use_cache, expires_at, est
 
   local source = use_cache == '1' and fingerprint ~= '' and redis.call('GET', CACHE .. fingerprint)
   local result = source and redis.call('HGET', JOB .. source, 'result')
-  if not result and pending >= most_pending then
-    return {'full', pending, recent_completions()}
+  if not result and waiting >= most_waiting then
+    return {'full', waiting, recent_completions()}
   end
 
   if retried_from ~= '' then redis.call('HSET', JOB .. retried_from, 'redriven_as', id) end
