@@ -18,6 +18,7 @@ from soundfleet_schemas import (
     JobResult,
     JobStatus,
     SoundfleetError,
+    UploadSource,
     WorkerInfo,
 )
 
@@ -29,6 +30,7 @@ from .queue.verbs import Submitted
 from .settings import Settings
 from .steps import Await, Blocking, Pause, Perform, PerformWhile, Read, Step, Steps
 from .storage import Storage
+from .uploads import Upload
 from .watching import BLOCK_SEC
 
 T = TypeVar("T")
@@ -68,6 +70,12 @@ class AsyncProducer:
     async def submit(self, request: JobRequest) -> Submitted:
         return await self._run(self._operations.submit(request))
 
+    async def check(self, request: JobRequest) -> None:
+        await self._run(self._operations.check(request))
+
+    async def upload(self, source: Upload, filename: str | None = None) -> UploadSource:
+        return await self._run(self._operations.upload(source, filename))
+
     async def submit_many(self, requests: Iterable[JobRequest]) -> list[Submitted | SoundfleetError]:
         return await self._run(self._operations.submit_many(requests))
 
@@ -100,8 +108,8 @@ class AsyncProducer:
         async with aconnect_blocking(self.settings.redis_url, BLOCK_SEC) as waiter:
             return await self._run(self._operations.result(job_id, timeout), waiter)
 
-    async def download(self, job_id: str, directory: Path | str) -> list[Path]:
-        return await self._run(self._operations.download(job_id, directory))
+    async def download(self, job_id: str, directory: Path | str, peaks: bool = False) -> list[Path]:
+        return await self._run(self._operations.download(job_id, directory, peaks))
 
     async def cancel(self, job_id: str) -> JobStatus:
         return await self._run(self._operations.cancel(job_id))

@@ -18,6 +18,7 @@ from soundfleet_schemas import (
     JobResult,
     JobStatus,
     SoundfleetError,
+    UploadSource,
     WorkerInfo,
 )
 
@@ -29,6 +30,7 @@ from .queue.verbs import Submitted
 from .settings import Settings
 from .steps import Await, Blocking, Pause, Perform, PerformWhile, Read, Step, Steps
 from .storage import Storage
+from .uploads import Upload
 from .watching import BLOCK_SEC
 
 T = TypeVar("T")
@@ -69,12 +71,26 @@ class Producer:
         self.storage.close()
 
     def submit(self, request: JobRequest) -> Submitted:
-        """Check a request, upload its local file, and queue it, once per id however often it is repeated.
+        """Check a request, upload its local files, and queue it, once per id however often it is repeated.
 
+        A source may also be a Path, bytes or a binary file object, as of ``upload``, which type checkers prefer.
         Raises what ``validate`` raises before anything is uploaded or queued; QUEUE_FULL; JOB_CONFLICT when the id
-        exists with another request.
+        exists with another request; what ``upload`` raises.
         """
         return self._run(self._operations.submit(request))
+
+    def check(self, request: JobRequest) -> None:
+        """Raise what is wrong with a request, as ``submit`` would; submit nothing."""
+        self._run(self._operations.check(request))
+
+    def upload(self, source: Upload, filename: str | None = None) -> UploadSource:
+        """Store a file under its content hash, unless it is there, and return the source that requests may name.
+
+        ``source`` is a path, the bytes, or a binary file object: one that can be rewound is read from its beginning and
+        left where it was, any other up to its end. ``filename`` is shown in its place. Raises AUDIO_EMPTY,
+        FILE_TOO_LARGE, SOURCE_NOT_FOUND, SOURCE_FORBIDDEN, INVALID_SOURCE, STORAGE_UNAVAILABLE, STORAGE_REFUSED.
+        """
+        return self._run(self._operations.upload(source, filename))
 
     def submit_many(self, requests: Iterable[JobRequest]) -> list[Submitted | SoundfleetError]:
         """Submit many in few round trips; an error stands in the place of its request and stops no other.
@@ -119,13 +135,15 @@ class Producer:
         with connect_blocking(self.settings.redis_url, BLOCK_SEC) as waiter:
             return self._run(self._operations.result(job_id, timeout), waiter)
 
-    def download(self, job_id: str, directory: Path | str) -> list[Path]:
+    def download(self, job_id: str, directory: Path | str, peaks: bool = False) -> list[Path]:
         """Download a completed job's files and ``manifest.json`` into ``directory``; return their paths.
+
+        ``peaks`` brings ``<stem>.peaks.json`` as well: the waveforms, for players.
 
         Each appears only when it is whole and has the size and SHA-256 that the result names. Raises
         JOB_NOT_FINISHED, and the job's own error when it failed.
         """
-        return self._run(self._operations.download(job_id, directory))
+        return self._run(self._operations.download(job_id, directory, peaks))
 
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel a job and return its state: a running one is still ``processing`` and stops within a step."""

@@ -1,4 +1,4 @@
-"""From what a caller asks to what is queued: complete it, check it, upload its file, take its fingerprint.
+"""From what a caller asks to what is queued: complete it, check it, upload its files, take its fingerprint.
 
 All of it is a pure function of the request and the settings, so that submitting the same request again is the same
 message, byte for byte, and creates nothing new.
@@ -7,10 +7,8 @@ message, byte for byte, and creates nothing new.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,12 +26,15 @@ from soundfleet_schemas import (
     error,
     fingerprint,
     parse_source,
+    sources_of,
     validate,
+    with_sources,
 )
 
 from .estimate import estimate_sec
 from .queue.verbs import Draft
 from .settings import Settings
+from .uploads import Upload, is_upload
 
 SEED_BITS = 53
 """Seeds that are drawn here stay exact in every JSON reader, whose numbers may be doubles."""
@@ -42,11 +43,12 @@ _STAND_IN = UploadSource(key="uploads/" + 64 * "0", sha256=64 * "0", size_bytes=
 
 
 class Checked(NamedTuple):
-    """A complete, valid request; ``upload`` is the local file that its source still is."""
+    """A complete, valid request."""
 
     request: JobRequest
     spec: BackendSpec
-    upload: Path | None
+    uploads: Mapping[str, Upload | LocalFile]
+    """What must be uploaded first, by the name of the source that it is (see ``sources_of``)."""
 
 
 @contextmanager
@@ -61,23 +63,24 @@ def preparing() -> Iterator[None]:
 
 
 def check(request: JobRequest, settings: Settings, foreign: Mapping[str, BackendSpec]) -> Checked:
-    """Fill in what the request leaves open and check it; raises the typed error of the first broken rule."""
-    upload = None
+    """Fill in what the request leaves open and check it; raises the typed error of the first broken rule.
+
+    A source may be what ``uploads.is_upload`` knows, although no message can carry it: bytes or a file object.
+    """
+    if not isinstance(request, GenerationRequest | SeparationRequest):
+        raise error(ErrorCode.INVALID_MESSAGE, f"a {type(request).__name__} is not a request")
     if isinstance(request, GenerationRequest):
         request = _complete_generation(request, settings, foreign)
-    elif isinstance(request, SeparationRequest):
-        request, upload = _complete_separation(request, settings)
-    else:
-        raise error(ErrorCode.INVALID_MESSAGE, f"a {type(request).__name__} is not a request")
+    if request.client is None and settings.client is not None:
+        request = msgspec.structs.replace(request, client=settings.client)
+    request, uploads = _take_uploads(request)
     catalog = {**CATALOG, **foreign} if foreign else CATALOG
-    return Checked(request, validate(request, settings.limits, catalog), upload)
+    return Checked(request, validate(request, settings.limits, catalog), uploads)
 
 
-def finish(checked: Checked, stored: UploadSource | None) -> Draft:
-    """The draft of a checked request, its upload put in."""
-    request, spec = checked.request, checked.spec
-    if stored is not None:
-        request = msgspec.structs.replace(request, source=stored)
+def finish(checked: Checked, stored: Mapping[str, UploadSource]) -> Draft:
+    """The draft of a checked request, its uploads put in by the names of their sources."""
+    request, spec = with_sources(checked.request, dict(stored)), checked.spec
     return Draft(request, fingerprint(request, spec), estimate_sec(request, spec))
 
 
@@ -90,8 +93,6 @@ def _complete_generation(
         changes["backend"] = name
     if request.seed is None:
         changes["seed"] = seed_of(request.id)
-    if request.client is None and settings.client is not None:
-        changes["client"] = settings.client
     spec = CATALOG.get(name) or foreign.get(name)
     if spec is not None and spec.type == BackendType.AceStep:
         if request.inference_steps is None:
@@ -103,29 +104,19 @@ def _complete_generation(
     return msgspec.structs.replace(request, **changes) if changes else request
 
 
-def _complete_separation(request: SeparationRequest, settings: Settings) -> tuple[SeparationRequest, Path | None]:
-    changes: dict[str, Any] = {}
-    upload = None
-    source: Any = request.source
-    if isinstance(source, os.PathLike):
-        source = LocalFile(path=os.fspath(source))
-    elif isinstance(source, str):
-        source = parse_source(source)
-    if isinstance(source, LocalFile):
-        upload = _path_of(source)
-        source = _STAND_IN
-    if source is not request.source:
-        changes["source"] = source
-    if request.client is None and settings.client is not None:
-        changes["client"] = settings.client
-    return (msgspec.structs.replace(request, **changes) if changes else request), upload
-
-
-def _path_of(source: LocalFile) -> Path:
-    try:
-        return Path(source.path).expanduser()
-    except RuntimeError:  # "~name" of nobody's home
-        return Path(source.path)
+def _take_uploads(request: JobRequest) -> tuple[JobRequest, dict[str, Upload | LocalFile]]:
+    """Read the sources that are texts, and take out those that are to be uploaded."""
+    if isinstance(request, SeparationRequest) and not isinstance(request.references, dict):
+        return request, {}  # which validation refuses
+    uploads: dict[str, Upload | LocalFile] = {}
+    read: dict[str, Any] = {}
+    for name, given in sources_of(request).items():
+        source: Any = parse_source(given) if isinstance(given, str) else given
+        if is_upload(source):
+            uploads[name], source = source, _STAND_IN
+        if source is not given:
+            read[name] = source
+    return with_sources(request, read), uploads
 
 
 def seed_of(job_id: str) -> int:

@@ -22,6 +22,7 @@ from soundfleet_schemas import (
     JobStatus,
     Keys,
     Kind,
+    LocalFile,
     SoundfleetError,
     StemSeparationOptions,
     UploadSource,
@@ -33,12 +34,14 @@ from soundfleet_schemas.options import model_of
 from . import drafts, outputs, watching
 from .drafts import Checked
 from .flight import Flight
+from .queue import place as places
 from .queue import verbs
-from .queue.records import Fields, read_backends, read_job, read_letter, read_workers
+from .queue.records import Fields, read_backends, read_job, read_kind, read_letter, read_workers
 from .queue.verbs import Draft, Submitted
 from .settings import Settings
 from .steps import Blocking, EventSteps, Perform, PerformWhile, Read, Steps
 from .storage import Storage
+from .uploads import Upload
 from .watching import Deadline
 
 LISTED = 50
@@ -55,6 +58,11 @@ class Operations:
         self.settings = settings
         self.storage = storage
         self.keys = Keys(settings.namespace)
+
+    def check(self, request: JobRequest) -> Steps[None]:
+        foreign = yield from self._foreign([request])
+        with drafts.preparing():
+            drafts.check(request, self.settings, foreign)
 
     def submit(self, request: JobRequest) -> Steps[Submitted]:
         foreign = yield from self._foreign([request])
@@ -88,7 +96,7 @@ class Operations:
             try:
                 with drafts.preparing():
                     checked = drafts.check(request, self.settings, foreign)
-                    flight.places.append(drafts.finish(checked, None) if checked.upload is None else checked)
+                    flight.places.append(checked if checked.uploads else drafts.finish(checked, {}))
             except SoundfleetError as exc:
                 flight.places.append(exc)
         if not any(isinstance(place, Checked) for place in flight.places):
@@ -104,14 +112,18 @@ class Operations:
                     flight.places[position] = exc
 
     def _finish(self, checked: Checked) -> Steps[Draft]:
-        stored = None
-        if checked.upload is not None:
-            stored = yield Blocking(partial(self._store, checked.upload))
+        stored = {}
+        for name, source in checked.uploads.items():
+            stored[name] = yield Blocking(partial(self._store, source))
         return drafts.finish(checked, stored)
 
+    def upload(self, source: Upload, filename: str | None) -> Steps[UploadSource]:
+        stored: UploadSource = yield Blocking(partial(self._store, source, filename))
+        return stored
+
     @drafts.preparing()
-    def _store(self, path: Path) -> UploadSource:
-        return self.storage.upload_source(path, self.settings.limits.max_file_bytes)
+    def _store(self, source: Upload | LocalFile, filename: str | None = None) -> UploadSource:
+        return self.storage.upload_source(source, self.settings.limits.max_file_bytes, filename)
 
     def _foreign(self, requests: list[JobRequest]) -> Steps[dict[str, BackendSpec]]:
         """What workers have published of the backends that the requests name and the catalog does not hold."""
@@ -130,7 +142,11 @@ class Operations:
 
     def status(self, job_id: str) -> Steps[Job]:
         (fields,) = yield Read(lambda pipe: pipe.hgetall(self.keys.job(job_id)))
-        return read_job(job_id, fields)
+        job = read_job(job_id, fields)
+        if job.finished or job.worker is not None:
+            return job
+        ahead = yield Perform(places.place(self.keys, job_id))
+        return job if ahead is None else msgspec.structs.replace(job, ahead=ahead)
 
     def watch(self, job_id: str, after: str | None, timeout_sec: float | None) -> EventSteps:
         return watching.watch(self.keys, job_id, after, Deadline(timeout_sec, time.monotonic))
@@ -140,18 +156,18 @@ class Operations:
         result: JobResult = yield Blocking(partial(outputs.with_urls, outputs.result_of(job), self.storage))
         return result
 
-    def download(self, job_id: str, directory: Path | str) -> Steps[list[Path]]:
+    def download(self, job_id: str, directory: Path | str, peaks: bool) -> Steps[list[Path]]:
         job = yield from self.status(job_id)
         paths: list[Path] = yield Blocking(
-            partial(outputs.download_all, outputs.result_of(job), Path(directory), self.storage)
+            partial(outputs.download_all, outputs.result_of(job), Path(directory), self.storage, peaks)
         )
         return paths
 
     def cancel(self, job_id: str) -> Steps[JobStatus]:
-        (lane,) = yield Read(lambda pipe: pipe.hget(self.keys.job(job_id), "lane"))
+        ((lane, request),) = yield Read(lambda pipe: pipe.hmget(self.keys.job(job_id), "lane", "request"))
         if lane is None:
             raise _no_job(job_id)
-        generation = lane.startswith(Kind.generate.encode())
+        generation = read_kind(lane, request) == Kind.generate
         code = ErrorCode.GENERATION_CANCELLED if generation else ErrorCode.SEPARATION_CANCELLED
         info = error(code, "the job was cancelled while it waited").info
         status: JobStatus = yield Perform(verbs.cancel(self.keys, job_id, info, self.settings.limits))

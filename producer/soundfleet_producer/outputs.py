@@ -43,11 +43,12 @@ def with_urls(result: JobResult, storage: Storage) -> JobResult:
 
 
 def _with_url(file: FileT, storage: Storage) -> FileT:
-    return msgspec.structs.replace(file, cdn_url=storage.url(file.path))
+    peaks = None if file.peaks_path is None else storage.url(file.peaks_path)
+    return msgspec.structs.replace(file, cdn_url=storage.url(file.path), peaks_url=peaks)
 
 
-def download_all(result: JobResult, directory: Path, storage: Storage) -> list[Path]:
-    """Download every file of a result and its manifest; return their paths, the manifest last.
+def download_all(result: JobResult, directory: Path, storage: Storage, peaks: bool = False) -> list[Path]:
+    """Download every file of a result, their waveforms if asked to, and the manifest; return their paths in this order.
 
     A path appears only when its file is whole and is what the result says. Raises STORAGE_REFUSED otherwise,
     INVALID_OPTION when the directory takes no files.
@@ -55,6 +56,9 @@ def download_all(result: JobResult, directory: Path, storage: Storage) -> list[P
     with _writing_to(directory):
         directory.mkdir(parents=True, exist_ok=True)
         paths = [_download(file, directory, storage) for file in result.files.values()]
+        if peaks:
+            keys = [file.peaks_path for file in result.files.values() if file.peaks_path is not None]
+            paths += [_download_peaks(key, directory, storage) for key in keys]
         manifest = directory / MANIFEST
         storage.download(result.output_dir + MANIFEST, manifest)
     return [*paths, manifest]
@@ -87,6 +91,12 @@ def _download(file: AudioFile, directory: Path, storage: Storage) -> Path:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+    return target
+
+
+def _download_peaks(key: str, directory: Path, storage: Storage) -> Path:
+    target = directory / Path(key).name
+    storage.download(key, target)
     return target
 
 

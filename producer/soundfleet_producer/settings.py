@@ -15,7 +15,17 @@ from typing import Annotated, Any
 
 import msgspec
 
-from soundfleet_schemas import ErrorCode, Limits, Precision, SchedulerType, SoundfleetError, Strict, check_limits, error
+from soundfleet_schemas import (
+    FETCH_WEB,
+    ErrorCode,
+    Limits,
+    Precision,
+    SchedulerType,
+    SoundfleetError,
+    Strict,
+    check_limits,
+    error,
+)
 
 ENV_PREFIX = "SOUNDFLEET_"
 LIMITS_PREFIX = "LIMITS_"
@@ -38,17 +48,27 @@ class Settings(Strict, frozen=True, kw_only=True):
     backends: str = ""
     """Foreign backends of a worker: ``module:factory,...``."""
     only: str = ""
-    """What a worker serves: ``kind.backend,...``; everything that it has when empty."""
+    """What a worker's engine serves: ``kind.backend,...``; everything that it has when empty. ``fetch.web`` by itself
+    is a worker without an engine, which only fetches."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1."""
     slots: Annotated[int, msgspec.Meta(ge=1)] = 4
-    """Jobs that one worker holds at once."""
+    """Jobs that one worker holds at once on its engine."""
+    fetch_slots: Annotated[int, msgspec.Meta(ge=0)] = 4
+    """Jobs whose sources a worker downloads at once, besides those on its engine; 0 leaves that to other workers."""
     grace_sec: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     """How long a draining worker goes on with running jobs."""
     model_dir: str = ""
     """Directory of models (demucs' ``--repo`` layout); the hub's cache when empty."""
     offline: bool = False
     """Never ask a model hub."""
+    pull: str = ""
+    """Models that a worker pulls from the hub as it starts, ``htdemucs,htdemucs_ft``; others when a job needs them."""
+    licences: str = "MIT,for scientific purposes"
+    """Licences of weights that a worker pulls when a job needs them, as ``soundfleet backends`` names them; ``*`` is
+    any. What ``pull`` and ``only`` name, and what is on the machine, has the operator's word already."""
+    pull_again_sec: Annotated[float, msgspec.Meta(ge=0)] = 180.0
+    """How long a worker offers nothing of a model that it could not pull."""
     precision: Precision = Precision.Auto
     """In which floats the models compute: auto, fp32, bf16, fp16."""
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -59,6 +79,10 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Where audio crosses the process border; /dev/shm or the temporary directory when empty."""
     fetch_networks: str = ""
     """Networks (CIDR, with commas) from which sources are fetched besides the public internet, on any port."""
+    video_hosts: str = ""
+    """Hosts besides YouTube's whose pages yt-dlp reads: ``HOST,*.HOST,...``."""
+    video_cookies: str = ""
+    """A Netscape cookies file that yt-dlp shows to video hosts; copied before each use and never written."""
     log_format: str = "auto"
     """auto (console on a terminal, else json), console or json."""
     log_level: str = "info"
@@ -74,6 +98,16 @@ class Settings(Strict, frozen=True, kw_only=True):
 
     limits: Limits = Limits()
     """A table in the TOML file; ``SOUNDFLEET_LIMITS_<NAME>`` in the environment."""
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """What ``only`` names."""
+        return tuple(service for part in self.only.split(",") if (service := part.strip()))
+
+    @property
+    def fetches_only(self) -> bool:
+        """Whether a worker has no engine."""
+        return set(self.services) == {FETCH_WEB}
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None, path: str | None = None) -> Settings:

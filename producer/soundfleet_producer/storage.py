@@ -6,21 +6,18 @@ when a result is read. Synchronous and safe to share between threads.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import threading
 from collections.abc import Iterable, Mapping
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 from urllib.parse import quote
 
-from soundfleet_schemas import ErrorCode, UploadSource, error
-from soundfleet_schemas.sources import MAX_NAME_CHARS
+from soundfleet_schemas import ErrorCode, LocalFile, UploadSource, error
 
 from .settings import Settings
 from .storage_errors import MISSING, calling
+from .uploads import Upload, opened, shown_size, too_large
 
 PRESIGN_LIMIT_SEC = 7 * 86_400
 """The longest life that S3 gives to a presigned address."""
@@ -29,7 +26,6 @@ CONNECT_TIMEOUT_SEC = 5
 READ_TIMEOUT_SEC = 60
 ATTEMPTS = 4
 CONNECTIONS = 32
-_SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 
 
 class Storage:
@@ -91,30 +87,23 @@ class Storage:
                 elsewhere = {} if region in (None, "us-east-1", "aws-global") else {"LocationConstraint": region}
                 s3.create_bucket(Bucket=self.bucket, **({"CreateBucketConfiguration": elsewhere} if elsewhere else {}))
 
-    def upload_source(self, path: Path | str, max_bytes: int | None = None) -> UploadSource:
-        """Store a local file under its content hash, unless the same content is there already.
+    def upload_source(
+        self, source: Upload | LocalFile, max_bytes: int | None = None, filename: str | None = None
+    ) -> UploadSource:
+        """Store what a caller uploads under its content hash, unless the same content is there already.
 
-        Raises SOURCE_NOT_FOUND, SOURCE_FORBIDDEN, AUDIO_EMPTY, or FILE_TOO_LARGE (over ``max_bytes``).
+        Raises what ``uploads.opened`` raises.
         """
-        path = Path(path)
-        with _open_source(path) as file:
-            before = os.fstat(file.fileno())
-            if before.st_size == 0:
-                raise error(ErrorCode.AUDIO_EMPTY, f"{path} is empty")
-            if max_bytes is not None and before.st_size > max_bytes:
-                raise _too_large(str(path), before.st_size, max_bytes)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            suffix = path.suffix.lower()
-            key = f"uploads/{sha256}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
-            if self._size(key) != before.st_size:
-                file.seek(0)
-                with os.fdopen(os.dup(file.fileno()), "rb") as copy:
-                    self._upload(key, copy, "application/octet-stream")
-                after = os.fstat(file.fileno())
-                if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-                    self.delete(key)  # what was stored is not what was hashed
-                    raise error(ErrorCode.INVALID_SOURCE, f"{path} changed while it was read", "Submit it again.")
-        return UploadSource(key=key, sha256=sha256, size_bytes=before.st_size, filename=_shown_name(path))
+        with opened(source, max_bytes, filename) as content:
+            if self._size(content.key) != content.size_bytes:
+                self._upload(content.key, content.file, "application/octet-stream")
+                if not content.unchanged():
+                    self.delete(content.key)  # what was stored is not what was hashed
+                    changed = f"{content.name} changed while it was read"
+                    raise error(ErrorCode.INVALID_SOURCE, changed, "Submit it again.")
+        return UploadSource(
+            key=content.key, sha256=content.sha256, size_bytes=content.size_bytes, filename=content.name
+        )
 
     def put_file(self, key: str, path: Path | str, content_type: str) -> None:
         """Store a local file; large ones go in parts."""
@@ -144,7 +133,7 @@ class Storage:
             head = self._s3().head_object(**where)
             size: int = head["ContentLength"]
             if size > max_bytes:
-                raise _too_large(name, size, max_bytes)
+                raise too_large(name, shown_size(size), max_bytes)
             self._s3().download_file(**where, Filename=str(path), Config=_transfer())  # a temporary name, then renamed
         return size
 
@@ -204,7 +193,7 @@ class Storage:
                 raise
             return size
 
-    def _upload(self, key: str, file: BinaryIO, content_type: str) -> None:
+    def _upload(self, key: str, file: IO[bytes], content_type: str) -> None:
         with calling(f"store {key}"):
             self._s3().upload_fileobj(  # which may close the file
                 file, self.bucket, self._full(key), ExtraArgs={"ContentType": content_type}, Config=_transfer()
@@ -269,26 +258,3 @@ def _transfer() -> Any:
     from boto3.s3.transfer import TransferConfig
 
     return TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4)
-
-
-def _open_source(path: Path) -> BufferedReader:
-    try:
-        if not path.is_file():
-            if path.is_dir():
-                raise error(ErrorCode.INVALID_SOURCE, f"{path} is a directory", "Give one file of it.")
-            raise error(ErrorCode.SOURCE_NOT_FOUND, f"there is no file {path}")
-        return path.open("rb")
-    except PermissionError:
-        raise error(ErrorCode.SOURCE_FORBIDDEN, f"{path} may not be read", "Change its permissions.") from None
-    except OSError as exc:
-        raise error(ErrorCode.SOURCE_NOT_FOUND, f"{path} cannot be read: {exc.strerror}") from None
-
-
-def _shown_name(path: Path) -> str:
-    """The name of a file as a message can carry it: names on a disk are bytes, and may be no text."""
-    return path.name.encode(errors="replace").decode()[:MAX_NAME_CHARS]
-
-
-def _too_large(name: str, size: int, max_bytes: int) -> Exception:
-    mib = 1024 * 1024
-    return error(ErrorCode.FILE_TOO_LARGE, f"{name} has {size / mib:.1f} MiB, over the limit of {max_bytes / mib:.0f}")

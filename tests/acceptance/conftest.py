@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.commandline import CommandLine
 from tests.fleet import Fleet
 from tests.slow import SPEC
 from tests.stacks import Stack
@@ -20,3 +21,11 @@ def fleet(stack: Stack) -> Iterator[Fleet]:
     stack.redis.hset(stack.keys.backends, SPEC.backend, encode(SPEC))
     with Producer(stack.settings, stack.storage) as producer, workers(stack) as start:
         yield Fleet(stack, producer, start)
+
+
+@pytest.fixture
+def soundfleet(stack: Stack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CommandLine:
+    """The command line in this process, with the stack in its environment."""
+    for name, value in stack.env.items():
+        monkeypatch.setenv(name, value)
+    return CommandLine(capfd)

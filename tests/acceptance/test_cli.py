@@ -10,49 +10,15 @@ import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
+from tests.commandline import CommandLine
 from tests.hands import Hands
 from tests.stacks import Stack
 from tests.waiting import wait_until
 
 from soundfleet_producer import GenerationRequest, Producer
-from soundfleet_producer.cli.app import run
 from soundfleet_schemas import ErrorCode, JobStatus, WorkerInfo, encode
-
-
-class Said(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def documents(self) -> list[dict[str, Any]]:
-        """Every line of stdout as JSON."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-class CommandLine:
-    """Runs commands against the test's corner of the stack."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self._capture = capture
-
-    def __call__(self, *arguments: str) -> Said:
-        self._capture.readouterr()
-        code = run(arguments)
-        return Said(code, *self._capture.readouterr())
-
-
-@pytest.fixture
-def soundfleet(stack: Stack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CommandLine:
-    """The command line in this process, with the stack in its environment."""
-    for name, value in stack.env.items():
-        monkeypatch.setenv(name, value)
-    return CommandLine(capfd)
 
 
 def _submit(producer: Producer) -> str:

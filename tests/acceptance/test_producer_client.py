@@ -103,10 +103,10 @@ def test_a_file_that_cannot_be_read_costs_only_its_own_job(
         (tmp_path / name).write_bytes(name.encode(errors="surrogateescape"))
     upload = producer.storage.upload_source
 
-    def upload_source(path: Path, max_bytes: int | None = None) -> UploadSource:
+    def upload_source(path: Path, max_bytes: int | None = None, filename: str | None = None) -> UploadSource:
         if "ken" in path.name:
             raise OSError(errno.EIO, "Input/output error")
-        return upload(path, max_bytes)
+        return upload(path, max_bytes, filename)
 
     monkeypatch.setattr(producer.storage, "upload_source", upload_source)
     sources = [*(tmp_path / name for name in names), Path("~nobody-at-all/song.wav")]
@@ -122,7 +122,7 @@ def test_a_file_that_cannot_be_read_costs_only_its_own_job(
 def test_a_cached_result_names_the_job_that_was_asked(producer: Producer, hands: Hands) -> None:
     """Another job did the work; whoever reads the second job's result finds the second job's id in it."""
     request = GenerationRequest(prompt="warm lofi", duration_sec=30, seed=7)
-    draft = finish(check(request, producer.settings, {}), None)
+    draft = finish(check(request, producer.settings, {}), {})
     first = producer.submit(request).id
     hands.complete(hands.claim().token, {"drums": b"boom"}, draft.fingerprint)
     second = producer.submit(msgspec.structs.replace(request, id=new_id()))
@@ -164,7 +164,7 @@ def test_an_interrupted_flight_leaves_no_answers_behind(stack: Stack) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    draft = finish(check(_request(), stack.settings, {}), None)
+    draft = finish(check(_request(), stack.settings, {}), {})
     with connect(stack.settings.redis_url) as client:
         with pytest.raises(KeyboardInterrupt):
             perform_while(client, [verbs.submit_many(stack.keys, [draft], stack.settings.limits)], interrupted)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.stacks import Stack
 
-from soundfleet_producer import GenerationRequest, Producer, SeparationRequest
+from soundfleet_producer import GenerationRequest, Producer, SeparationRequest, Submitted
 from soundfleet_schemas import (
     ErrorCode,
     InvalidRequest,
@@ -60,6 +60,18 @@ def test_a_local_file_is_uploaded_under_its_content_hash(producer: Producer, sta
     assert isinstance(source, UploadSource)
     assert source.key == f"uploads/{source.sha256}.wav"
     assert stack.storage.get_bytes(source.key) == b"the sound of music"
+
+
+def test_a_file_is_uploaded_once_and_named_by_many_jobs(producer: Producer) -> None:
+    """A path, bytes or an open file; what comes back is a source like any other."""
+    song = producer.upload(b"the sound of music", filename="song.wav")
+    jobs = [
+        SeparationRequest(source=song, options=StemSeparationOptions(model="htdemucs_mini", seed=n, shifts=1))
+        for n in range(3)
+    ]
+    for answer in producer.submit_many(jobs):
+        assert isinstance(answer, Submitted)
+        assert producer.status(answer.id).request.source == song  # type: ignore[union-attr]
 
 
 def test_many_jobs_go_in_one_flight_and_each_answers_for_itself(producer: Producer) -> None:

@@ -85,7 +85,7 @@ def test_the_same_request_is_answered_from_finished_work(producer: Producer, han
     """Equal fingerprints mean equal output, so the second job is completed at once."""
     first = GenerationRequest(prompt="warm lofi", duration_sec=30, seed=1)
     producer.submit(first)
-    fingerprint = finish(check(first, producer.settings, {}), None).fingerprint
+    fingerprint = finish(check(first, producer.settings, {}), {}).fingerprint
     hands.complete(hands.claim().token, {"drums": b"boom"}, fingerprint)
     second = producer.submit(GenerationRequest(prompt="warm lofi", duration_sec=30, seed=1))
     assert (second.outcome, second.status) == ("cached", JobStatus.completed)

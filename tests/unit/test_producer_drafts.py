@@ -42,7 +42,7 @@ def _generation(settings: Settings = SETTINGS, **fields: Any) -> GenerationReque
 def test_a_request_is_completed_the_same_way_every_time() -> None:
     """Submitting again is the same message, byte for byte."""
     request = GenerationRequest(prompt="lofi", duration_sec=30)
-    first, second = (finish(check(request, SETTINGS, {}), None) for _ in range(2))
+    first, second = (finish(check(request, SETTINGS, {}), {}) for _ in range(2))
     assert encode(first.request) == encode(second.request)
     assert first.fingerprint == second.fingerprint
 
@@ -103,22 +103,22 @@ def test_a_source_travels_in_its_own_type(text: str, source: object) -> None:
     """The worker need not read what people type."""
     checked = check(SeparationRequest(source=text, options=MINI), SETTINGS, {})
     assert checked.request.source == source  # type: ignore[union-attr]
-    assert checked.upload is None
+    assert checked.uploads == {}
 
 
 @pytest.mark.parametrize("source", ["~/song.wav", Path("~/song.wav"), "file://~/song.wav"])
 def test_a_local_file_waits_for_its_upload(source: Any) -> None:
-    """A path, as text or as a Path; ~ is the caller's home."""
+    """A path, as text or as a Path."""
     checked = check(SeparationRequest(source=source, options=MINI), SETTINGS, {})
-    assert checked.upload == Path("~/song.wav").expanduser()
-    draft = finish(checked, UPLOAD)
+    assert list(checked.uploads) == ["source"]
+    draft = finish(checked, {"source": UPLOAD})
     assert draft.request.source == UPLOAD  # type: ignore[union-attr]
     assert draft.fingerprint is not None
 
 
 def test_a_source_that_is_not_hashed_yet_has_no_fingerprint() -> None:
     """The worker takes it when it has fetched the file."""
-    draft = finish(check(SeparationRequest(source="https://x.example/a.mp3", options=MINI), SETTINGS, {}), None)
+    draft = finish(check(SeparationRequest(source="https://x.example/a.mp3", options=MINI), SETTINGS, {}), {})
     assert draft.fingerprint is None
 
 

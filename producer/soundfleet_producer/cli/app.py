@@ -12,7 +12,7 @@ import typer
 
 from soundfleet_schemas import ErrorCode, SoundfleetError, error
 
-from . import demo, doctor, fleet, follow, publish, top
+from . import demo, doctor, fleet, follow, generate, publish, top
 from .backends import backends
 from .console import EXIT_CODES, ExitCode, complain, complain_of_usage, exit_code_of, say
 from .dead import dead
@@ -46,7 +46,7 @@ def soundfleet(
 
 for _panel, _commands in {
     "Jobs": (
-        publish.generate,
+        generate.generate,
         publish.separate,
         follow.watch,
         follow.status,

@@ -10,7 +10,7 @@ import redis
 from rich.table import Table
 from rich.text import Text
 
-from soundfleet_schemas import BackendStatus, Limits, SoundfleetError, WorkerInfo
+from soundfleet_schemas import FETCH_WEB, BackendStatus, Limits, SoundfleetError, WorkerInfo
 from soundfleet_schemas.limits import DAY_SEC
 
 from ..client import Producer
@@ -147,7 +147,16 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         yield Finding("workers", "warning", "none is alive", "Start one: soundfleet worker")
         return
     yield Finding("workers", "ok", f"{len(alive)} alive, {sum(len(worker.running) for worker in alive)} jobs running")
+    yield _fetching(alive)
     yield from _models(alive, settings.default_backend)
+
+
+def _fetching(alive: list[WorkerInfo]) -> Finding:
+    fetching = sum(worker.fetch_capacity > 0 and not worker.draining for worker in alive)
+    if fetching:
+        return Finding("fetching", "ok", f"{fetching} of them download from web addresses")
+    action = f"Set SOUNDFLEET_FETCH_SLOTS on one, or start one: soundfleet worker --only {FETCH_WEB}"
+    return Finding("fetching", "warning", "no worker downloads: jobs with web addresses wait", action)
 
 
 def _models(alive: list[WorkerInfo], default: str) -> Iterator[Finding]:

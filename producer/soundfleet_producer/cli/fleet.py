@@ -31,10 +31,19 @@ def workers(as_json: o.Json = False) -> int:
 
 def worker(
     only: Annotated[
-        str | None, typer.Option(help="Serve only these: generate.musicgen,separate.htdemucs; all by default.")
+        str | None,
+        typer.Option(
+            help="Serve only these: generate.musicgen,separate.htdemucs; all by default. "
+            "fetch.web: no models, only downloads."
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1; SOUNDFLEET_DEVICE by default.")] = None,
-    slots: Annotated[int | None, typer.Option(min=1, help="Jobs held at once; SOUNDFLEET_SLOTS by default.")] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Jobs held at once on the device; SOUNDFLEET_SLOTS by default.")
+    ] = None,
+    fetch_slots: Annotated[
+        int | None, typer.Option(min=0, help="Downloads at once; SOUNDFLEET_FETCH_SLOTS by default.")
+    ] = None,
 ) -> int:
     """Run a worker on this machine.
 
@@ -42,7 +51,7 @@ def worker(
 
     Example: soundfleet worker --only separate.htdemucs,separate.htdemucs_ft --device cuda:1
     """
-    given = {"only": only, "device": device, "slots": slots}
+    given = {"only": only, "device": device, "slots": slots, "fetch_slots": fetch_slots}
     settings = msgspec.structs.replace(
         Settings.load(), **{name: value for name, value in given.items() if value is not None}
     )

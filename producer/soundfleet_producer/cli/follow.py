@@ -13,8 +13,9 @@ from ..client import Producer
 from ..outputs import prepare_directory, result_of
 from . import options as o
 from .console import OF_JOB, ExitCode, complain, emit, err, say
+from .measures import result_view
 from .progress import JobProgress
-from .tables import Delivered, files_table, job_table, jobs_table
+from .tables import Delivered, job_table, jobs_table
 
 
 def follow(
@@ -44,7 +45,7 @@ def follow(
     if as_json:
         emit(result)
     else:
-        say(files_table([Delivered(result, directory)]))
+        say(result_view(Delivered(result, directory)))
         if directory is None:
             err.print(f"[dim]download them: soundfleet download {job_id} --out DIR[/]", soft_wrap=True)
     return ExitCode.OK
@@ -84,7 +85,7 @@ def status(job_id: o.JobArgument, as_json: o.Json = False) -> int:
     else:
         say(job_table(job))
         if job.result is not None:
-            say(files_table([Delivered(job.result, None)]))
+            say(result_view(Delivered(job.result, None)))
     return ExitCode.OK
 
 
@@ -130,15 +131,16 @@ def cancel(job_id: o.JobArgument, as_json: o.Json = False) -> int:
 def download(
     job_id: o.JobArgument,
     out_dir: Annotated[Path, typer.Option("--out", "-o", help="Directory for the files.")] = Path(),
+    peaks: Annotated[bool, typer.Option("--peaks", help="Also the waveforms for players, NAME.peaks.json.")] = False,
     as_json: o.Json = False,
 ) -> int:
     """Download the files of a completed job."""
     with Producer.from_env() as fleet:
         result = result_of(fleet.status(job_id))
-        paths = fleet.download(job_id, out_dir)
+        paths = fleet.download(job_id, out_dir, peaks)
     if as_json:
         for path in paths:
             emit({"path": str(path.resolve()), "size": path.stat().st_size})
     else:
-        say(files_table([Delivered(result, out_dir)]))
+        say(result_view(Delivered(result, out_dir)))
     return ExitCode.OK

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from soundfleet_schemas import BitDepth, OutputFormat, Priority
+from soundfleet_schemas import BitDepth, OutputFormat, Priority, Sources
 
 FILES, QUEUE, FOLLOWING = "The files", "In the queue", "Following the job"
 SECONDS = "SEC"
@@ -46,11 +46,32 @@ Timeout = Annotated[
     ),
 ]
 
+Then = Annotated[
+    list[str] | None,
+    _option(
+        "--then",
+        panel=FOLLOWING,
+        text="Also run this on the output: 'separate --model htdemucs'. May be given more than once.",
+        metavar="COMMAND",
+    ),
+]
+
 Format = Annotated[OutputFormat, _option("--format", "-f", panel=FILES, text="Format of the audio.")]
 Bits = Annotated[BitDepth | None, _option("--bit-depth", panel=FILES, text="Of wav and flac; 24 by default.")]
 Bitrate = Annotated[
     int | None,
     _option("--bitrate", panel=FILES, text="Of mp3: a step of the format, 64 to 320; 320 by default.", metavar="KBPS"),
+]
+
+TwoStems = Annotated[
+    str | None, typer.Option("--two-stems", metavar="STEM", help="This stem and the rest of the mix: no_STEM.")
+]
+KeepRate = Annotated[
+    bool, _option("--keep-sample-rate", panel=FILES, text="Deliver at the source's own rate, not at the model's.")
+]
+References = Annotated[
+    list[str] | None,
+    typer.Option("--reference", metavar="STEM=SOURCE", help="Measure against a true stem; may be given repeatedly."),
 ]
 
 PriorityOption = Annotated[Priority, _option("--priority", panel=QUEUE, text="High jobs go before normal ones.")]
@@ -77,6 +98,18 @@ Cache = Annotated[
 JobId = Annotated[
     str | None, _option("--id", panel=QUEUE, text="Of the job; the same id is the same job, once.", metavar="UUID")
 ]
+
+
+def references(given: list[str] | None) -> Sources:
+    """Read what ``--reference`` was given as: sources by stem."""
+    pairs = [text.partition("=") for text in given or ()]
+    for stem, equals, source in pairs:
+        if not (stem and equals and source):
+            raise typer.BadParameter(f"--reference {stem}{equals}{source} is not STEM=SOURCE")
+    named: Sources = {stem: source for stem, _, source in pairs}
+    if len(named) < len(pairs):
+        raise typer.BadParameter("--reference names a stem twice")
+    return named
 
 
 def expires_at(expires_in: float | None) -> datetime | None:

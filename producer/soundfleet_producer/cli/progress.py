@@ -19,11 +19,18 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from soundfleet_schemas import EventType, JobEvent
+from soundfleet_schemas import EventType, JobEvent, ProgressUpdate, Stage
 
 from .console import err
 
-STAGES = {"prepare": "fetching the audio", "load": "loading the model", "infer": "working", "deliver": "delivering"}
+STAGES = {
+    "fetch": "fetching the audio",
+    "prepare": "preparing",
+    "load": "loading the model",
+    "infer": "working",
+    "decode": "turning it into audio",
+    "deliver": "delivering",
+}
 _ENDINGS = {
     EventType.completed: "[green]done[/]",
     EventType.failed: "[red]failed[/]",
@@ -98,23 +105,33 @@ class JobProgress:
             self._bars.update(bar, state=describe(event), ends_at=None)
 
 
+def _steps(update: ProgressUpdate) -> str:
+    """How far the stage is; a download counts in KiB, and its size may be unknown."""
+    if update.stage in (Stage.fetch, Stage.load):
+        if update.total_steps:
+            return f", {min(100, 100 * update.current_step // update.total_steps)} %"
+        return f", {update.current_step / 1024:.1f} MiB" if update.current_step else ""
+    return f", step {update.current_step} of {update.total_steps}" if update.total_steps else ""
+
+
 def describe(event: JobEvent) -> str:
     """An event in a few words."""
     if event.progress is not None:
         update = event.progress
-        counted = f", step {update.current_step} of {update.total_steps}" if update.total_steps else ""
-        return STAGES[update.stage] + counted
+        return STAGES[update.stage] + _steps(update)
     because = "" if event.error is None else f": {event.error.code}"
     match event.type:
         case EventType.submitted:
             return "waiting for a worker"
         case EventType.claimed:
-            return "claimed" if event.attempt == 1 else f"claimed, attempt {event.attempt}"
+            return "claimed" if event.attempt == 1 else f"claimed again ({event.attempt})"
         case EventType.retry:
             delay = max(0.0, ((event.retry_at_ms or event.at_ms) - event.at_ms) / 1000)
             return f"attempt {event.attempt} failed{because}; again in {delay:.1f} s"
         case EventType.requeued:
             return "waiting for a worker again"
+        case EventType.fetched:
+            return "the audio is fetched; waiting for a worker"
         case EventType.lost:
             return f"worker {event.worker} was lost; waiting for another"
         case EventType.cancelling:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from soundfleet_schemas import (
+    FETCH_WEB,
     AudioFile,
-    BackendSpec,
-    BackendStatus,
     DeadLetter,
     GenerationRequest,
     Job,
@@ -64,6 +62,7 @@ def job_table(job: Job) -> Table:
         ("model", job.model),
         ("created", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC ({ago(job.created_at)} ago)"),
         ("progress", f"{job.progress} %" + ("" if job.stage is None else f", {job.stage}")),
+        ("waits", _place(job)),
         ("attempt", job.attempt or None),
         ("crashes", job.crashes or None),
         ("worker", job.worker),
@@ -77,6 +76,12 @@ def job_table(job: Job) -> Table:
         if value is not None:
             table.add_row(name, value if isinstance(value, Text) else str(value))
     return table
+
+
+def _place(job: Job) -> str | None:
+    if job.ahead is None:
+        return None
+    return f"behind {job.ahead} other jobs" if job.ahead else "as the next one"
 
 
 def _state(job: Job) -> str:
@@ -157,27 +162,12 @@ def letter_table(letter: DeadLetter) -> RenderableType:
 
 def workers_table(workers: Iterable[WorkerInfo]) -> Table:
     """One line per living worker."""
-    table = _table("worker", "device", "engine", "jobs", "up", "backends")
+    table = _table("worker", "device", "engine", "jobs", "up", "serves")
     for worker in workers:
         state = "draining" if worker.draining else worker.engine
-        jobs = f"{len(worker.running)}/{worker.capacity}"
-        backends = Text(", ".join(worker.backends))
+        jobs = f"{len(worker.running)}/{worker.capacity + worker.fetch_capacity}"
+        backends = Text(", ".join([*worker.backends, *([FETCH_WEB] if worker.fetch_capacity else [])]))
         table.add_row(worker.id, worker.device, state, jobs, ago(worker.started_at), backends)
-    return table
-
-
-def backends_table(specs: Sequence[BackendSpec], workers: Sequence[WorkerInfo]) -> Table:
-    """One line per backend, with where it stands on the workers."""
-    table = _table("backend", "does", "seconds", "rate", "licence of the weights", "on workers")
-    for spec in specs:
-        seconds = f"{spec.min_duration_sec:g} to {spec.max_duration_sec:g}"
-        stands = Counter(
-            backend.status for worker in workers for backend in worker.statuses if backend.backend == spec.backend
-        )
-        where = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in stands.items())
-        style = "green" if BackendStatus.Ready in stands else "yellow"
-        cells = (spec.backend, spec.kind, seconds, f"{spec.sample_rate} Hz", spec.licence)
-        table.add_row(*cells, Text(where, style=style) if where else Text("none", style="dim"))
     return table
 
 
