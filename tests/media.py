@@ -86,11 +86,21 @@ FORMATS: dict[str, Format] = {
     "aac": Format("aac", "adts", "aac", "fltp", 192_000),
     "ogg": Format("ogg", "ogg", "vorbis", "fltp", None, (("strict", "experimental"),)),
     "opus": Format("opus", "ogg", "libopus", "flt", 128_000),
+    "opus512": Format("opus", "ogg", "libopus", "flt", 512_000),
     "webm": Format("webm", "webm", "libopus", "flt", 128_000),
     "webmlive": Format("webm", "webm", "vorbis", "fltp", 128_000, (("strict", "experimental"),), (("live", "1"),)),
     "m4afrag": Format(
         "m4a", "mp4", "aac", "fltp", 192_000, (), (("movflags", "empty_moov"), ("frag_duration", "500000"))
     ),
+    "wavalaw": Format("wav", "wav", "pcm_alaw", "s16"),
+    "wavmulaw": Format("wav", "wav", "pcm_mulaw", "s16"),
+    "wavadpcm": Format("wav", "wav", "adpcm_ima_wav", "s16p"),
+    "flacsmall": Format("flac", "flac", "flac", "s16", None, (("frame_size", "577"),)),
+    "alac24": Format("m4a", "ipod", "alac", "s32p"),
+    "mp3abr": Format("mp3", "mp3", "libmp3lame", "fltp", 144_000, (("abr", "1"),)),
+    "oggflac": Format("oga", "ogg", "flac", "s16"),
+    "mkaflac": Format("mka", "matroska", "flac", "s16"),
+    "webmvorbis": Format("webm", "webm", "vorbis", "fltp", 128_000, (("strict", "experimental"),)),
     "mkvac3": Format("mkv", "matroska", "ac3", "fltp", 192_000),
     "aiff": Format("aiff", "aiff", "pcm_s16be", "s16"),
 }
@@ -197,7 +207,7 @@ def wav_bytes(
     """A plain RIFF file around raw frames; ``claimed_bytes`` makes its header lie about the data's size."""
     size = len(frames) if claimed_bytes is None else claimed_bytes
     align = channels * bits // 8
-    form = struct.pack("<HHIIHH", tag, channels, rate, rate * align, align, bits)
+    form = struct.pack("<HHIIHH", tag, channels, rate, rate * align % 2**32, align % 2**16, bits)
     riff = min(4 + 8 + len(form) + 8 + size, 2**32 - 1)
     return (
         b"RIFF" + struct.pack("<I", riff) + b"WAVEfmt " + struct.pack("<I", len(form)) + form

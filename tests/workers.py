@@ -31,6 +31,7 @@ class WorkerProcess:
             "SOUNDFLEET_BACKENDS": BACKENDS,
             "SOUNDFLEET_ONLY": "generate.slow,generate.sketch",
             "SOUNDFLEET_LOG_LEVEL": "debug",
+            "SOUNDFLEET_OFFLINE": "1",
             **env,
         }
         with self.log.open("wb") as sink:

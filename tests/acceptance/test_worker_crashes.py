@@ -18,6 +18,12 @@ SHORT_LEASE = {
 }
 
 
+
+def outputs(job_id: str, attempt: int) -> list[str]:
+    """The objects of a track's job."""
+    return [f"jobs/{job_id}/{attempt}/{name}" for name in ("manifest.json", "track.peaks.json", "track.wav")]
+
+
 def test_an_engine_that_is_killed_costs_an_attempt_and_the_job_completes(fleet: Fleet) -> None:
     """kill -9 of the engine: a new engine, a second attempt, one result."""
     worker = fleet.start()
@@ -36,7 +42,7 @@ def test_an_engine_that_is_killed_costs_an_attempt_and_the_job_completes(fleet: 
     retry = next(event for event in fleet.events(job_id) if event.type is EventType.retry)
     assert retry.error.code is ErrorCode.WORKER_CRASHED
     assert "SIGKILL" in retry.error.message
-    assert sorted(fleet.objects()) == [f"jobs/{job_id}/2/manifest.json", f"jobs/{job_id}/2/track.wav"]
+    assert sorted(fleet.objects()) == outputs(job_id, 2)
 
 
 def test_a_job_that_crashes_every_engine_ends_in_the_dead_letters_and_its_companion_completes(fleet: Fleet) -> None:
@@ -98,7 +104,7 @@ def test_a_worker_that_was_stopped_past_its_lease_changes_nothing_when_it_goes_o
     assert not stopped.events("job completed")
     after = fleet.producer.status(job_id)
     assert (after.result, after.worker, after.finished_at) == (job.result, job.worker, job.finished_at)
-    assert sorted(fleet.objects()) == [f"jobs/{job_id}/2/manifest.json", f"jobs/{job_id}/2/track.wav"]
+    assert sorted(fleet.objects()) == outputs(job_id, 2)
     assert fleet.told(job_id)[-1] is EventType.completed
     assert fleet.completed(fleet.slow("steps=1")).result.track is not None
     assert (stopped.stop(), other.stop()) == (0, 0)
@@ -154,7 +160,7 @@ def test_a_job_that_redis_gives_out_again_replaces_the_run_in_hand(fleet: Fleet)
     assert job.attempt == 1
     assert fleet.told(job_id) == [EventType.claimed, EventType.claimed, EventType.completed]
     assert len(worker.events("job completed")) == len(worker.events("job lost to its lease")) == 1
-    assert sorted(fleet.objects()) == [f"jobs/{job_id}/1/manifest.json", f"jobs/{job_id}/1/track.wav"]
+    assert sorted(fleet.objects()) == outputs(job_id, 1)
 
 
 def test_a_worker_that_cannot_renew_gives_its_run_up_by_its_own_clock(fleet: Fleet) -> None:

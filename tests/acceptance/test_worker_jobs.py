@@ -54,7 +54,8 @@ def test_a_sketch_is_generated_stored_and_described(fleet: Fleet, tmp_path: Path
     assert track.id == result.fingerprint
     prefix = f"jobs/{job.id}/1/"
     assert (result.attempt, result.output_dir) == (1, prefix)
-    assert sorted(fleet.objects()) == [f"{prefix}manifest.json", f"{prefix}track.flac"]
+    names = ("manifest.json", "track.flac", "track.peaks.json")
+    assert sorted(fleet.objects()) == [prefix + name for name in names]
     manifest = msgspec.json.decode(fleet.stack.storage.get_bytes(f"{prefix}manifest.json"), type=JobResult)
     assert manifest.track is not None
     assert manifest.track.file.sha256 == track.file.sha256

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from soundfleet_producer.settings import ENV_PREFIX, Settings
-from soundfleet_schemas import CATALOG, GROUP, Keys, Kind, Lane, Limits, Priority
+from soundfleet_schemas import CATALOG, FETCH_WEB, GROUP, Keys, Lane, Limits, Priority
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -97,7 +97,7 @@ def test_redis_keeps_jobs_rather_than_caching_them(compose: dict[str, Any]) -> N
 
 def test_a_worker_is_stopped_later_than_it_drains(compose: dict[str, Any]) -> None:
     """Else a drain is cut off by the container's end; and it is told by a signal, as its own process 1's child."""
-    assert len(workers(compose)) == 2
+    assert len(workers(compose)) == 3
     for service in workers(compose).values():
         grace = float(service["environment"].get("SOUNDFLEET_GRACE_SEC", Settings().grace_sec))
         assert seconds(service["stop_grace_period"]) >= grace + 15
@@ -157,6 +157,18 @@ def test_the_producer_image_has_no_torch() -> None:
     assert "RUN pip install -c constraints.txt .\n" in text
 
 
+def test_a_worker_that_only_downloads_has_an_image_without_torch(compose: dict[str, Any]) -> None:
+    """Its stage installs what fetching needs, serves one lane, and the others leave that lane to it."""
+    text = (ROOT / "deploy" / "Dockerfile.worker").read_text(encoding="utf-8")
+    stages = {stage.split("\n", 1)[0].rpartition(" ")[2]: stage for stage in text.split("\nFROM ")}
+    assert "torch" not in stages["fetch-build"] + stages["source"]
+    assert '".[fetch]"' in stages["fetch-build"]
+    assert f'ENTRYPOINT ["soundfleet", "worker", "--only", "{FETCH_WEB}"]' in stages["fetch"]
+    assert compose["services"]["fetch-worker"]["build"]["target"] == "fetch"
+    slots = {name: service["environment"]["SOUNDFLEET_FETCH_SLOTS"] for name, service in workers(compose).items()}
+    assert slots == {"worker": "0", "gpu-worker": "0", "fetch-worker": "8"}
+
+
 def test_the_unit_drains_before_it_is_killed() -> None:
     """The signal goes to the supervisor alone, and the wait is longer than its grace period."""
     unit = (ROOT / "deploy" / "systemd" / "soundfleet-worker@.service").read_text(encoding="utf-8")
@@ -166,33 +178,42 @@ def test_the_unit_drains_before_it_is_killed() -> None:
     assert int(settings["TimeoutStopSec"]) >= Settings().grace_sec + 15
 
 
+def manifests(name: str) -> list[dict[str, Any]]:
+    """The objects of a file of Kubernetes."""
+    return list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / name).read_text(encoding="utf-8")))
+
+
 def manifest(name: str, kind: str) -> dict[str, Any]:
-    """One object of a Kubernetes manifest."""
-    text = (ROOT / "deploy" / "kubernetes" / name).read_text(encoding="utf-8")
-    return next(document for document in yaml.safe_load_all(text) if document["kind"] == kind)
+    """One of them."""
+    return next(document for document in manifests(name) if document["kind"] == kind)
 
 
-def test_a_pod_drains_before_it_is_killed() -> None:
+@pytest.mark.parametrize("name", ["worker.yaml", "fetch-worker.yaml"])
+def test_a_pod_drains_before_it_is_killed(name: str) -> None:
     """Its grace period is longer than the worker's; it runs as the image's user, with scratch in memory."""
-    pod = manifest("worker.yaml", "Deployment")["spec"]["template"]["spec"]
+    pod = manifest(name, "Deployment")["spec"]["template"]["spec"]
     grace = float(manifest("worker.yaml", "ConfigMap")["data"]["SOUNDFLEET_GRACE_SEC"])
     assert pod["terminationGracePeriodSeconds"] >= grace + 15
     assert pod["securityContext"]["runAsUser"] == 10001
     mounts = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     assert volumes[mounts["/dev/shm"]]["emptyDir"]["medium"] == "Memory"
-    assert "/models" in mounts
+    assert ("/models" in mounts) is (name == "worker.yaml")
 
 
 def test_autoscaling_looks_at_lanes_that_exist() -> None:
-    """Each stream is a lane of the catalogue, in the group that workers read."""
-    for trigger in manifest("autoscale.yaml", "ScaledObject")["spec"]["triggers"]:
-        service, _, priority = trigger["metadata"]["stream"].removeprefix(Keys().lane_prefix).partition(":")
-        kind, _, backend = service.partition(".")
-        lane = Lane(Kind(kind), backend, Priority(priority))
-        assert Keys().lane(lane) == trigger["metadata"]["stream"]
-        assert backend in CATALOG
-        assert trigger["metadata"]["consumerGroup"] == GROUP
+    """Each stream is a lane of the catalogue, or of downloads, in the group that workers read."""
+    scaled = {document["metadata"]["name"]: document for document in manifests("autoscale.yaml")}
+    for name, document in scaled.items():
+        for trigger in document["spec"]["triggers"]:
+            service, _, priority = trigger["metadata"]["stream"].removeprefix(Keys().lane_prefix).partition(":")
+            kind, _, backend = service.partition(".")
+            assert Keys().lane(Lane(kind, backend, Priority(priority))) == trigger["metadata"]["stream"]
+            known = service == FETCH_WEB if name == "soundfleet-fetch-worker" else CATALOG[backend].kind == kind
+            assert known, service
+            assert trigger["metadata"]["consumerGroup"] == GROUP
+    names = {manifest(name, "Deployment")["metadata"]["name"] for name in ("worker.yaml", "fetch-worker.yaml")}
+    assert {document["spec"]["scaleTargetRef"]["name"] for document in scaled.values()} == names
 
 
 def test_compose_itself_reads_the_file() -> None:

@@ -11,6 +11,7 @@ from tests.unit.desk import Desk
 from soundfleet_schemas import BackendStatus, ErrorCode, error
 from soundfleet_worker.backends.contract import EngineJob
 from soundfleet_worker.engine.faults import Poisoned
+from soundfleet_worker.engine.shelf import TRY_AGAIN_SEC
 from soundfleet_worker.engine.wire import Failed, Finished, Ready
 
 
@@ -101,6 +102,22 @@ def test_a_model_that_cannot_be_loaded_fails_its_runs(desk: Desk) -> None:
     desk.finish_all()
     assert desk.ends()["c"] == "Finished"
     assert desk.of(Ready)[-1].backends[0].status is BackendStatus.Ready
+
+
+def test_a_model_that_did_not_load_is_offered_again_after_a_while(desk: Desk) -> None:
+    """Else a worker whose files were mended would have to be started anew."""
+
+    def broken() -> None:
+        raise OSError("no such file")
+
+    desk.count.before_load = broken
+    desk.open()
+    desk.start("a")
+    desk.finish_all()
+    for now, status in ((TRY_AGAIN_SEC - 1, BackendStatus.Error), (TRY_AGAIN_SEC + 1, BackendStatus.Ready)):
+        desk.clock.now = 100 + now
+        desk.engine.look_again()
+        assert desk.of(Ready)[-1].backends[0].status is status
 
 
 def test_a_backend_that_is_not_installed_says_what_to_do(desk: Desk) -> None:

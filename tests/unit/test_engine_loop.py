@@ -8,7 +8,7 @@ import pytest
 from tests.unit.desk import Desk
 
 from soundfleet_schemas import BackendStatus, Stage
-from soundfleet_worker.engine.wire import Cancel, Cancelled, Finished, Progress, Ready, Shutdown
+from soundfleet_worker.engine.wire import Cancel, Cancelled, Finished, Look, Progress, Ready, Shutdown
 
 
 @pytest.fixture
@@ -112,13 +112,13 @@ def test_a_repeated_start_is_the_same_run(desk: Desk) -> None:
 
 
 def test_a_backend_that_is_installed_later_is_noticed(desk: Desk) -> None:
-    """Somebody pulls a model while the engine runs; a broken one stays broken until it is asked for."""
+    """Somebody pulls a model while the engine runs, and the supervisor says so, or the next look finds it."""
     desk.count.installed = (BackendStatus.NotInstalled, "pull it")
     desk.open()
     desk.engine.look_again()
     assert desk.said == []
     desk.count.installed = (BackendStatus.Ready, None)
-    desk.engine.look_again()
+    desk.engine.handle(Look())
     assert desk.of(Ready)[0].backends[0].status is BackendStatus.Ready
 
 
@@ -133,6 +133,7 @@ def test_statuses_are_told_as_they_change(desk: Desk) -> None:
         BackendStatus.Ready,
     ]
     assert desk.of(Ready)[0].specs == (desk.count.spec,)
+    assert desk.of(Ready)[0].budget_mb > 0
 
 
 def test_progress_is_throttled(desk: Desk) -> None:

@@ -116,10 +116,7 @@ BORDERS = [
     *(sampled(top_p=share) for share in (-0.1, 0, 1, 1.1)),
     *(sampled(temperature=heat) for heat in (-0.1, 0, 2, 2.1)),
     *(sampled(guidance=scale) for scale in (0.9, 1, 30, 30.1)),
-    *(
-        generation(backend="sketch", **{name: f"job:{ANOTHER_JOB}"})
-        for name in ("source", "reference")
-    ),
+    *(generation(backend="sketch", **{name: f"job:{ANOTHER_JOB}"}) for name in ("source", "reference")),
     *(generation(output_format="mp3", bitrate_kbps=rate) for rate in (63, 64, 128, 129, 320, 321)),
     *(generation(output_format=word, bitrate_kbps=320) for word in ("wav", "mp3", "flac")),
     *(generation(bitrate_kbps=rate) for rate in (320, None)),
@@ -145,6 +142,11 @@ BORDERS = [
     separation(seed=5, quality="fast"),
     *(separation(stems=stems) for stems in ([], ["vocals"], ["vocals", "vocals"], ["guitar"], ["instrumental"])),
     *(separation(stems=["guitar"], model=model) for model in ("htdemucs_6s", "mdx", None)),
+    *(separation(two_stems=stem) for stem in ("vocals", "guitar", "no_vocals", "", None)),
+    *(separation(two_stems=stem, model="htdemucs_6s") for stem in ("vocals", "guitar")),
+    *(separation(two_stems="vocals", remove_vocals=flag) for flag in (True, False)),
+    *(separation(two_stems=stem, stems=["bass"]) for stem in ("vocals", None)),
+    *(separation(keep_sample_rate=flag) for flag in (True, False, 1)),
     *(separation(remove_vocals=flag, stems=stems) for flag in (True, False) for stems in (["bass"], None)),
     *(separation(model=model) for model in ("", "sketch", "htdemucs", None)),
     *(separation(output_format=w, bit_depth=d) for w in ("wav", "mp3", "flac") for d in ("16", "24", "float", None)),

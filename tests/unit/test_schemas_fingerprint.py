@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from soundfleet_schemas import (
     CATALOG,
+    SOURCE,
     GenerationRequest,
     JobRequest,
+    SamplingOptions,
     SeparationRequest,
+    SongOptions,
     StemSeparationOptions,
     UploadSource,
     UrlSource,
@@ -42,6 +45,7 @@ ACTING_ON_GENERATION = {
     "bit_depth": "16",
     "bitrate_kbps": None,
 }
+OPTIONS_OF_GENERATION = {"sampling": SamplingOptions(), "song": SongOptions()}
 ACTING_ON_SEPARATION = {
     "model": "htdemucs_6s",
     "quality": "fast",
@@ -55,7 +59,12 @@ ACTING_ON_SEPARATION = {
     "overlap_duration": 1.0,
     "shifts": 2,
     "seed": 2,
+    "two_stems": "bass",
+    "keep_sample_rate": True,
 }
+UPLOAD = UploadSource(key=f"uploads/{SHA}", sha256=SHA, size_bytes=1)
+SOURCES_OF_GENERATION = {"source": UPLOAD, "reference": UPLOAD}
+SOURCES_OF_SEPARATION = {"source": UPLOAD, "references": {"bass": UPLOAD}}
 ENVELOPE = {
     "id": "0b7c1b1e-8f2b-4c6d-9a53-0e6f1d2c3b4a",
     "priority": "high",
@@ -86,8 +95,13 @@ def with_options(**fields: Any) -> SeparationRequest:
 
 def test_every_field_is_sorted_into_acting_or_not() -> None:
     """A new field must be put on one side, or this fails."""
-    assert set(GenerationRequest.__struct_fields__) == set(ENVELOPE) | set(ACTING_ON_GENERATION)
-    assert set(SeparationRequest.__struct_fields__) == set(ENVELOPE) | {"source", "options"}
+    assert set(GenerationRequest.__struct_fields__) == {
+        *ENVELOPE,
+        *ACTING_ON_GENERATION,
+        *OPTIONS_OF_GENERATION,
+        *SOURCES_OF_GENERATION,
+    }
+    assert set(SeparationRequest.__struct_fields__) == set(ENVELOPE) | set(SOURCES_OF_SEPARATION) | {"options"}
     assert set(StemSeparationOptions.__struct_fields__) == set(ACTING_ON_SEPARATION)
 
 
@@ -192,7 +206,39 @@ def test_the_same_bytes_from_elsewhere_are_the_same_work() -> None:
     spec = CATALOG["htdemucs"]
     fetched = SeparationRequest(source=UrlSource(url="https://example.org/a.mp3"))
     assert fingerprint(fetched, spec) is None
-    assert fingerprint(fetched, spec, SHA) == fingerprint(SEPARATION, spec)
+    assert fingerprint(fetched, spec, {SOURCE: SHA}) == fingerprint(SEPARATION, spec)
+
+
+@pytest.mark.parametrize("field", OPTIONS_OF_GENERATION)
+def test_options_of_a_generation_that_say_nothing_do_not_act(field: str) -> None:
+    """Such requests had a fingerprint before there were options; what is said in them acts."""
+    spec, saying = CATALOG["ace_step"], {"sampling": SamplingOptions(top_k=7), "song": SongOptions(bpm=90)}
+    said_nothing = changed(GENERATION, **{field: OPTIONS_OF_GENERATION[field]})
+    assert fingerprint(said_nothing, spec) == fingerprint(GENERATION, spec)
+    assert fingerprint(changed(GENERATION, **{field: saying[field]}), spec) != fingerprint(GENERATION, spec)
+
+
+@pytest.mark.parametrize("field", SOURCES_OF_GENERATION)
+def test_the_audio_of_a_generation_acts_under_its_name(field: str) -> None:
+    """Whether it is uploaded or fetched; what is gone on from is not what is followed."""
+    spec = CATALOG["ace_step"]
+    uploaded = fingerprint(changed(GENERATION, **{field: SOURCES_OF_GENERATION[field]}), spec)
+    fetched = changed(GENERATION, **{field: UrlSource(url="https://example.org/a.mp3")})
+    assert fingerprint(fetched, spec) is None
+    assert fingerprint(fetched, spec, {field: SHA}) == uploaded
+    (other,) = {"source", "reference"} - {field}
+    prints = {fingerprint(changed(GENERATION, **{other: UPLOAD}), spec), uploaded, fingerprint(GENERATION, spec)}
+    assert len(prints) == 3
+
+
+def test_the_references_of_a_separation_act_each_under_its_stem() -> None:
+    """The result is measured against them; without them it has the fingerprint that it always had."""
+    spec = CATALOG["htdemucs"]
+    bass, drums = changed(SEPARATION, references={"bass": UPLOAD}), changed(SEPARATION, references={"drums": UPLOAD})
+    assert len({fingerprint(request, spec) for request in (SEPARATION, bass, drums)}) == 3
+    fetched = changed(SEPARATION, references={"bass": UrlSource(url="https://example.org/bass.wav")})
+    assert fingerprint(fetched, spec, {SOURCE: SHA}) is None
+    assert fingerprint(fetched, spec, {"reference.bass": SHA}) == fingerprint(bass, spec)
 
 
 def test_what_is_not_determined_has_no_fingerprint() -> None:

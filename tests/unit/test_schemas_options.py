@@ -86,6 +86,15 @@ SEPARATIONS: list[tuple[dict[str, Any], str]] = [
     ({"stems": "vocals"}, "INVALID_OPTION"),
     ({"remove_vocals": True}, ""),
     ({"remove_vocals": True, "stems": ("bass",)}, "INVALID_OPTION"),
+    ({"two_stems": "vocals"}, ""),
+    ({"two_stems": "guitar"}, "INVALID_OPTION"),
+    ({"two_stems": ""}, "INVALID_OPTION"),
+    ({"two_stems": "no_vocals"}, "INVALID_OPTION"),
+    ({"model": "htdemucs_6s", "two_stems": "guitar"}, ""),
+    ({"two_stems": "vocals", "stems": ("vocals",)}, "INVALID_OPTION"),
+    ({"two_stems": "vocals", "remove_vocals": True}, "INVALID_OPTION"),
+    ({"keep_sample_rate": True}, ""),
+    ({"keep_sample_rate": 1}, "INVALID_OPTION"),
     ({"output_format": "flac", "bit_depth": "24"}, ""),
     ({"output_format": "flac", "bit_depth": "float"}, "INVALID_OPTION"),
     ({"output_format": "mp3", "bit_depth": "16"}, "INVALID_OPTION"),
@@ -123,6 +132,43 @@ def test_every_preset_ends_in_time_on_every_model(model: str, quality: Quality) 
     """With as many shifts as may be asked for."""
     assert refusal(separation(model=model, quality=quality)) == ""
     assert refusal(separation(model=model, quality=quality, shifts=10)) == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "delivered", "computed", "rest"),
+    [
+        ({}, ("drums", "bass", "other", "vocals"), ("drums", "bass", "other", "vocals"), None),
+        ({"stems": ("vocals", "drums")}, ("drums", "vocals"), ("drums", "vocals"), None),
+        ({"stems": ("bass",)}, ("bass",), ("bass",), None),
+        ({"remove_vocals": True}, ("instrumental",), ("vocals",), "instrumental"),
+        ({"two_stems": "drums"}, ("drums", "no_drums"), ("drums",), "no_drums"),
+    ],
+)
+def test_a_plan_says_what_is_delivered_and_what_it_is_made_of(
+    options: dict[str, Any], delivered: tuple[str, ...], computed: tuple[str, ...], rest: str | None
+) -> None:
+    """Karaoke and the rest beside a stem are made of one stem, so that a bag of specialists runs one of them."""
+    plan = plan_separation(StemSeparationOptions(**options), CATALOG["htdemucs"])
+    assert (plan.stems, plan.computed, plan.rest) == (delivered, computed, rest)
+
+
+@pytest.mark.parametrize(
+    ("options", "references", "code"),
+    [
+        ({}, ("vocals", "bass"), ""),
+        ({}, ("guitar",), "INVALID_OPTION"),
+        ({"stems": ("bass",)}, ("vocals",), "INVALID_OPTION"),
+        ({"remove_vocals": True}, ("vocals",), ""),
+        ({"remove_vocals": True}, ("bass",), "INVALID_OPTION"),
+        ({"two_stems": "drums"}, ("drums",), ""),
+    ],
+)
+def test_a_reference_is_of_a_stem_that_is_computed(
+    options: dict[str, Any], references: tuple[str, ...], code: str
+) -> None:
+    """Any other could not be compared with anything."""
+    request = msgspec.structs.replace(separation(**options), references=dict.fromkeys(references, f"job:{JOB}"))
+    assert refusal(request) == code
 
 
 def test_presets_name_the_model() -> None:

@@ -173,7 +173,7 @@ def test_diffusion_fields_are_held_to_their_ranges(field: str, value: Any, code:
         (generation(bitrate_kbps=320), "bitrate_kbps does not act on wav; it is for mp3. Leave bitrate_kbps out."),
         (generation(duration_sec=999), "duration_sec is 999; sketch makes 5 to 240 seconds."),
         (generation(priority="urgent"), "priority: Invalid enum value 'urgent'; it takes high, normal."),
-        (generation(backend="x"), "no backend that can generate is called 'x'; there are ace_step, musicgen, sketch."),
+        (generation(backend="x"), "no backend that can generate is called 'x'; there are ace_step, ace_step_base, "),
         (separation(model="sketch"), "sketch can generate, not separate."),
         (separation(shifts=99), "shifts is 99; it takes 0 to 10."),
         (

@@ -19,6 +19,7 @@ from soundfleet_worker.audio.sandbox import decode_in_process
 from soundfleet_worker.backends.contract import Output
 from soundfleet_worker.engine.output import write_output
 from soundfleet_worker.supervisor import clock, lifecycle
+from soundfleet_worker.supervisor.meter import Meter
 from soundfleet_worker.supervisor.run import Run
 from soundfleet_worker.supervisor.scratch import Scratch
 from soundfleet_worker.supervisor.tools import Tools
@@ -68,7 +69,7 @@ async def test_a_full_disk_has_a_code_and_tells_no_path(
     monkeypatch.setattr(lifecycle, "prepare", prepare)
     claim = Claim(Token(new_id(), "w", 1), tries=1, crashes=0, raw_request=b"", created_at_ms=0)
     run = Run(claim, clock.now(), DEFAULT_LIMITS, Scratch(str(tmp_path)), structlog.get_logger())
-    meter = SimpleNamespace(cpu_sec=lambda: 0.0)
+    meter = Meter()
     tools = SimpleNamespace(keys=Keys("test"), batcher=Server(), limits=DEFAULT_LIMITS, meter=meter)
     await lifecycle.live(run, cast(Tools, tools))
     expected: ErrorInfo = error(ErrorCode.SCRATCH_FULL, "the worker's scratch directory has no space left").info

@@ -24,8 +24,7 @@ What a backend promises
   * A ``SoundfleetError`` ends the run (or, from ``load``, the model) with that error. Anything else is
     MODEL_INFERENCE_FAILED (or MODEL_LOAD_FAILED). When ``step`` raises over several runs, the engine steps each by
     itself to find the one to blame.
-  * It does no output of its own and no network but for a download in ``load`` that it reports, and never when
-    ``ModelConfig.offline`` is set.
+  * It does no output of its own and no network: the files of published models come by ``models``, before ``load``.
 """
 
 from __future__ import annotations
@@ -55,6 +54,8 @@ class ModelConfig:
     """Never ask a model hub."""
     precision: Precision = Precision.Auto
     """``Auto`` is the fastest that the device computes natively and whose loss was measured to be inaudible."""
+    ace_step_dir: Path | None = None
+    """The operator's directory of ACE-Step's checkpoints, looked at after ``model_dir``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,13 @@ from .contract import BackendFactory, ModelConfig
 
 Maker = Callable[[BackendSpec, ModelConfig], BackendFactory]
 
-_DEMUCS = "soundfleet_worker.backends.demucs:DemucsFactory"
-REGISTRY: dict[str, str] = {
-    "sketch": "soundfleet_worker.backends.sketch:SketchFactory",
-    **{name: _DEMUCS for name, spec in CATALOG.items() if spec.type == BackendType.Demucs},
+_FAMILIES: dict[str, str] = {
+    BackendType.Sketch: "soundfleet_worker.backends.sketch:SketchFactory",
+    BackendType.MusicGen: "soundfleet_worker.backends.musicgen:MusicGenFactory",
+    BackendType.AceStep: "soundfleet_worker.backends.ace_step:AceStepFactory",
+    BackendType.Demucs: "soundfleet_worker.backends.demucs:DemucsFactory",
 }
+REGISTRY: dict[str, str] = {name: _FAMILIES[spec.type] for name, spec in CATALOG.items()}
 """The project's own backends: name in the catalogue -> what makes its factory from (spec, source)."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

@@ -22,6 +22,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Memory budget for models and runs; 0 is three quarters of the device's."""
     model_dir: str = ""
     """Directory of models in Demucs' layout; the hub's cache when empty."""
+    ace_step_dir: str = ""
+    """Directory of ACE-Step's checkpoints, one folder each."""
     offline: bool = False
     """Never ask a model hub."""
     precision: Precision = Precision.Auto
@@ -37,7 +39,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def models(self) -> ModelConfig:
         """What the project's own backends are told."""
         folder = Path(self.model_dir).expanduser() if self.model_dir else None
-        return ModelConfig(folder, self.offline, self.precision)
+        ace_step = Path(self.ace_step_dir).expanduser() if self.ace_step_dir else None
+        return ModelConfig(folder, ace_step_dir=ace_step, offline=self.offline, precision=self.precision)
 
 
 _DECODER = msgspec.json.Decoder(EngineConfig)

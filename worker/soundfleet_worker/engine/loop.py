@@ -24,7 +24,7 @@ from .output import collect
 from .pressure import ease, relieve
 from .service import Service, Ticket, survey
 from .shelf import Blocked, Shelf
-from .wire import Cancel, Cancelled, Failed, FromEngine, Progress, Ready, Shutdown, Start, ToEngine
+from .wire import Cancel, Cancelled, Failed, FromEngine, Look, Progress, Ready, Shutdown, Start, ToEngine
 
 SLOW_STEP_SEC = 0.05
 """Before a step that takes longer, a new run's stage is announced; else the report after it is soon enough."""
@@ -63,6 +63,7 @@ class Engine:
         self._send(
             Ready(
                 device=self.device,
+                budget_mb=self._shelf.budget_mb,
                 backends=tuple(service.entry() for service in services),
                 specs=tuple(service.spec for service in services),
             )
@@ -75,6 +76,8 @@ class Engine:
                 self._enter(message)
             case Cancel():
                 self._cancel(message.run)
+            case Look():
+                self.look_again()
             case Shutdown():
                 self.stopped = True
 

@@ -49,6 +49,8 @@ class Service:
     active: deque[Ticket] = field(default_factory=deque)
     pressure: Pressure = field(default_factory=Pressure)
     used_at: float = 0.0
+    failed_at: float | None = None
+    """When its model last did not load."""
     step_sec: float = float("inf")
     """Duration of the last step."""
     spent_sec: float = 0.0

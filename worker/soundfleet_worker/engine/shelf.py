@@ -12,6 +12,9 @@ from .faults import Poisoned, describe, is_out_of_memory, is_poison, let_go
 from .pressure import Pressure
 from .service import Service, Ticket, survey
 
+TRY_AGAIN_SEC = 300.0
+"""After a load that failed: by then somebody may have mended the files."""
+
 
 class Blocked(Exception):
     """There is no room now, but there will be when an active run ends.
@@ -41,6 +44,11 @@ class Shelf:
         self._clock = clock
         self._changed = changed
 
+    @property
+    def budget_mb(self) -> int:
+        """Memory for models and runs."""
+        return self._budget_bytes // MEGABYTE
+
     def mark(
         self, service: Service, status: BackendStatus, message: str | None = None, percent: int | None = None
     ) -> None:
@@ -61,6 +69,7 @@ class Shelf:
         try:
             service.model = self._load(service, report)
         except (Exception, SystemExit) as exc:  # re-raised: only the status is settled here
+            service.failed_at = self._clock()
             self.mark(service, BackendStatus.Error, str(describe(exc, ErrorCode.MODEL_LOAD_FAILED)))
             raise
         service.used_at = self._clock()
@@ -139,9 +148,10 @@ class Shelf:
         return True
 
     def look_again(self) -> None:
-        """Notice backends whose files have come since: somebody pulled a model."""
+        """Notice backends whose files have come since, and let one that did not load be tried again after a while."""
         for service in self._services.values():
-            if service.status is BackendStatus.NotInstalled:
+            rested = service.failed_at is not None and self._clock() - service.failed_at >= TRY_AGAIN_SEC
+            if service.status is BackendStatus.NotInstalled or (service.status is BackendStatus.Error and rested):
                 found = survey(service.factory)
                 self.mark(service, found.status, found.message)
 

@@ -42,6 +42,10 @@ class Cancel(_Message, frozen=True, kw_only=True):
     run: str
 
 
+class Look(_Message, frozen=True, kw_only=True):
+    """Look again for backends that were not installed: files have come."""
+
+
 class Shutdown(_Message, frozen=True, kw_only=True):
     """Drop everything and exit with status 0."""
 
@@ -50,6 +54,8 @@ class Ready(_Message, frozen=True, kw_only=True):
     """The engine listens: first message, and again whenever a backend's status changes."""
 
     device: str
+    budget_mb: int = 0
+    """Memory for models and runs; 0 is not told."""
     backends: tuple[Backend, ...]
     specs: tuple[BackendSpec, ...] = ()
     """What validation needs to know of the same backends, foreign ones included."""
@@ -103,11 +109,11 @@ class Cancelled(_Message, frozen=True, kw_only=True):
     total_steps: int
 
 
-ToEngine: TypeAlias = Start | Cancel | Shutdown
+ToEngine: TypeAlias = Start | Cancel | Look | Shutdown
 FromEngine: TypeAlias = Ready | Progress | Finished | Failed | Cancelled
 
 _ENCODER = msgspec.msgpack.Encoder()
-TO_ENGINE: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(Start | Cancel | Shutdown)
+TO_ENGINE: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(Start | Cancel | Look | Shutdown)
 FROM_ENGINE: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(
     Ready | Progress | Finished | Failed | Cancelled
 )
