@@ -37,21 +37,23 @@ def spec_of(**changes: Any) -> BackendSpec:
     return BackendSpec(**{**fields, "sample_rate": RATE, "model_version": NAME, **changes})
 
 
-def save_checkpoint(folder: Path, *, stereo: bool = False, melody: bool = False, seed: int = 1, **how: Any) -> Path:
+def save_checkpoint(
+    folder: Path, *, stereo: bool = False, melody: bool = False, seed: int = 1, rate: int = RATE, **how: Any
+) -> Path:
     """Write a checkpoint and return its folder; ``how`` goes to ``save_pretrained`` (``max_shard_size``)."""
-    model = build(stereo=stereo, melody=melody, seed=seed)
+    model = build(stereo=stereo, melody=melody, seed=seed, rate=rate)
     model.save_pretrained(folder, **how)
     tokenizer().save_pretrained(folder)
     return folder
 
 
-def build(*, stereo: bool = False, melody: bool = False, seed: int = 1) -> Any:
+def build(*, stereo: bool = False, melody: bool = False, seed: int = 1, rate: int = RATE) -> Any:
     """Make the model, in eval mode."""
     torch.manual_seed(seed)
     text = transformers.T5Config(vocab_size=128, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
     audio = transformers.EncodecConfig(
-        sampling_rate=RATE,
-        target_bandwidths=[0.12],
+        sampling_rate=rate,
+        target_bandwidths=[0.12 * rate / RATE],
         upsampling_ratios=[8, 5, 4, 4],
         num_filters=2,
         hidden_size=8,
