@@ -15,6 +15,7 @@ from soundfleet_schemas import (
     FETCH_WEB,
     AudioFile,
     DeadLetter,
+    ErrorCode,
     GenerationRequest,
     Job,
     JobResult,
@@ -43,7 +44,9 @@ def _table(*columns: str) -> Table:
 def jobs_table(jobs: Iterable[Job]) -> Table:
     """One line per job."""
     table = _table("job", "age", "state", "%", "model", "what")
-    table.columns[-1].no_wrap, table.columns[-1].overflow = True, "ellipsis"
+    for column in table.columns:  # an id that is folded cannot be copied
+        column.no_wrap, column.overflow = True, "ellipsis"
+    table.columns[0].min_width = 36
     for job in jobs:
         state = Text(job.status, style=COLOURS[job.status])
         table.add_row(job.id, ago(job.created_at), state, str(job.progress), job.model, Text(_what(job)))
@@ -68,9 +71,9 @@ def job_table(job: Job) -> Table:
         ("worker", job.worker),
         ("estimated", None if job.estimated_duration is None else f"{job.estimated_duration} s"),
         ("took", None if job.actual_duration is None else f"{job.actual_duration} s"),
-        ("retry at", None if job.retry_at is None else f"{job.retry_at:%H:%M:%S} UTC"),
+        ("retry at", None if job.retry_at is None or _awaits(job) else f"{job.retry_at:%H:%M:%S} UTC"),
         ("redrive of", job.request.retried_from),
-        ("error", None if job.error is None else Text(str(job.error), style="red")),
+        ("error", None if job.error is None or _awaits(job) else Text(str(job.error), style="red")),
     ]
     for name, value in rows:
         if value is not None:
@@ -78,7 +81,14 @@ def job_table(job: Job) -> Table:
     return table
 
 
+def _awaits(job: Job) -> bool:
+    """Whether a job waits for another, whose output is its source: that is no error."""
+    return job.error is not None and job.error.code is ErrorCode.SOURCE_JOB_PENDING and not job.finished
+
+
 def _place(job: Job) -> str | None:
+    if _awaits(job) and job.error is not None:
+        return f"for its source: {job.error.message}"
     if job.ahead is None:
         return None
     return f"behind {job.ahead} other jobs" if job.ahead else "as the next one"
