@@ -7,6 +7,8 @@ from .spec import BackendSpec
 
 STEMS = ("drums", "bass", "other", "vocals")
 """Order of Demucs' sources."""
+LONGEST_SEC = 10_800.0
+"""Three hours: a stem of more would not fit into a wav of floats. The fleet's own limit is far lower by default."""
 SIX_STEMS = (*STEMS, "guitar", "piano")
 MUSDB_HQ = "MUSDB18-HQ, test songs"
 MDX_HIDDEN = "Music Demixing Challenge 2021, hidden songs"
@@ -42,7 +44,7 @@ def _demucs(
         sample_rate=44_100,
         licence=licence,
         min_duration_sec=0.1,
-        max_duration_sec=600.0,
+        max_duration_sec=LONGEST_SEC,
         stems=stems,
         memory_mb=memory_mb,
         sdr_db=sdr_db,

@@ -244,13 +244,17 @@ def stalled(site: Site) -> Callable[[BaseHTTPRequestHandler], None]:
     return answer
 
 
+def command_line_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 async def test_cancelling_leaves_neither_a_process_nor_a_file(site: Site, tmp_path: Path) -> None:
     """In the midst of a download."""
     site.special["/slow.webm"] = stalled(site)
     task = asyncio.create_task(fetch(site.url("/slow.webm"), tmp_path))
     await asyncio.to_thread(site.waiting.wait, 30)
     (process,) = processes_of(tmp_path)
-    assert b"slow.webm" not in Path(f"/proc/{process}/cmdline").read_bytes()  # everybody on the machine can read it
+    assert b"slow.webm" not in command_line_of(process)  # everybody on the machine can read it
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

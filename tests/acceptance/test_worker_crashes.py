@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 from tests.fleet import Fleet
@@ -16,7 +15,6 @@ SHORT_LEASE = {
     "SOUNDFLEET_LIMITS_LEASE_SEC": "2",
     "SOUNDFLEET_LIMITS_RENEW_EVERY_SEC": "0.4",
 }
-
 
 
 def outputs(job_id: str, attempt: int) -> list[str]:
@@ -132,7 +130,7 @@ def test_a_settlement_waits_for_redis_as_long_as_the_lease_holds(fleet: Fleet) -
     job_id = fleet.slow("steps=10 step_sec=0.1")
     fleet.running(job_id)
     fleet.stack.local.kill_redis()
-    time.sleep(1.5)  # the run ends meanwhile: only Redis could have told
+    wait_until(lambda: worker.events("job leaves the engine"), "the run to end")
     fleet.stack.local.restart_redis()
     assert fleet.completed(job_id).attempt == 1
     assert worker.stop() == 0

@@ -68,14 +68,24 @@ def test_a_fetched_job_goes_on_to_its_backend_with_what_was_fetched(queue: Queue
     assert queue.events(job) == ["claimed", "fetched", "claimed"]
 
 
-def test_a_forwarded_job_shows_no_stage_of_the_download(queue: Queue) -> None:
-    """It is fetched, and waits: nobody works on it."""
+@pytest.mark.parametrize("way", ["forwarded", "released", "lost", "retried"])
+def test_a_job_that_waits_again_shows_no_stage(queue: Queue, way: str) -> None:
+    """It is fetched, or its download is to be made again: nobody works on it."""
     job = queue.submit(queue.web_request())
     token = queue.take_fetch()
     progress = ProgressUpdate(track_id="", percent=0, current_step=3, total_steps=9, stage=Stage.fetch)
     queue.do(verbs.report(queue.keys, token, progress))
     assert queue.job(job)["stage"] == "fetch"
-    queue.forward(token)
+    match way:
+        case "forwarded":
+            queue.forward(token)
+        case "released":
+            queue.do(verbs.release(queue.keys, token, queue.limits))
+        case "lost":
+            queue.do(verbs.renew(queue.keys, token.worker, [token], EXPIRED))
+            assert queue.reap() == [job]
+        case _:
+            queue.fail(token, 60.0)
     record = read_job(job, queue.client.hgetall(queue.keys.job(job)))
     assert (record.stage, record.worker, record.status) == (None, None, JobStatus.processing)
 

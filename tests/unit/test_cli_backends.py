@@ -53,10 +53,10 @@ WORKERS = [
 ]
 
 
-def shown(width: int) -> str:
+def shown(width: int, longest_sec: float = 600.0) -> str:
     """What a terminal of this width shows."""
     console = Console(file=StringIO(), width=width)
-    console.print(view(SPECS, WORKERS, width))
+    console.print(view(SPECS, WORKERS, longest_sec, width))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
@@ -82,6 +82,12 @@ def test_a_wide_terminal_names_the_stems() -> None:
     """A narrow one counts them."""
     assert "drums, bass, other, vocals, guitar, piano" in shown(140)
     assert "6 stems" in shown(80)
+
+
+def test_the_fleets_limit_is_shown_where_the_model_has_no_shorter_one() -> None:
+    """Demucs takes audio of any length; what bounds it is set by the operator, up to three hours."""
+    assert shown(80, 1_200.0).count("1200 s") == len(NAMES)
+    assert shown(80, 1e6).count("10800 s") == len(NAMES)
 
 
 def test_a_workers_message_does_not_steer_the_terminal() -> None:

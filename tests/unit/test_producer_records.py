@@ -153,15 +153,19 @@ def test_a_letter_about_an_entry_that_names_no_job_is_read_too() -> None:
     assert (letter.id, letter.job_id, letter.reason, letter.at_ms) == ("7-1", "", "malformed", 7)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [(b"state", b"dreaming"), (b"stage", b"mixing"), (b"result", b'{"files":1}')]
-)
+@pytest.mark.parametrize(("field", "value"), [(b"state", b"dreaming"), (b"result", b'{"files":1}')])
 def test_a_record_that_a_newer_version_wrote_is_a_typed_error(field: bytes, value: bytes) -> None:
     """The message names the job and says to upgrade."""
     fields = {b"request": GENERATION, b"state": b"pending", b"created_at": b"0", field: value}
     with pytest.raises(SoundfleetError, match="Upgrade this client") as caught:
         read_job(ID, fields)
     assert caught.value.code is ErrorCode.INVALID_MESSAGE
+
+
+def test_a_stage_of_a_newer_version_is_none() -> None:
+    """Neither that the job goes on nor how it ended depends on it."""
+    fields = {b"request": GENERATION, b"state": b"processing", b"created_at": b"0", b"stage": b"mixing"}
+    assert read_job(ID, fields).stage is None
 
 
 def test_an_error_of_a_newer_version_is_shown_as_it_is() -> None:

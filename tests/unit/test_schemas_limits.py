@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from soundfleet_schemas import DEFAULT_LIMITS, ErrorCode, Limits, SoundfleetError, check_limits
+from soundfleet_schemas.limits import INPUT_FORMATS
 
 
 def test_the_defaults_are_sound() -> None:
@@ -16,7 +17,7 @@ def test_the_defaults_are_sound() -> None:
     assert 3 * DEFAULT_LIMITS.renew_every_sec < DEFAULT_LIMITS.lease_trust * DEFAULT_LIMITS.lease_sec
 
 
-@pytest.mark.parametrize("name", Limits.__struct_fields__)
+@pytest.mark.parametrize("name", [name for name in Limits.__struct_fields__ if name != "input_formats"])
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf])
 def test_a_limit_is_a_positive_number(name: str, value: float) -> None:
     """The error names the setting."""
@@ -28,6 +29,22 @@ def test_a_limit_is_a_positive_number(name: str, value: float) -> None:
 def test_outputs_may_live_exactly_as_long_as_their_record() -> None:
     """Any shorter, and a completed job would name files that are gone."""
     check_limits(Limits(retain_completed_sec=86_400, retain_objects_sec=86_400))
+
+
+def test_formats_are_words_with_commas() -> None:
+    """By default all that a worker can read; spaces and capitals do not matter."""
+    assert DEFAULT_LIMITS.accepted == INPUT_FORMATS
+    limits = check_limits(Limits(input_formats=" FLAC, wav,"))
+    assert limits.accepted == ("flac", "wav")
+    assert limits.of_any_format().accepted == INPUT_FORMATS
+
+
+@pytest.mark.parametrize("words", ["", " , ", "mp3,wma", "mp3 wav"])
+def test_formats_that_no_worker_can_read_are_refused(words: str) -> None:
+    """The error says which there are."""
+    with pytest.raises(SoundfleetError, match=r"limits\.input_formats .* mp3, wav, m4a, flac, ogg, opus") as caught:
+        check_limits(Limits(input_formats=words))
+    assert caught.value.code is ErrorCode.INVALID_SETTING
 
 
 def test_retries_may_follow_at_once() -> None:

@@ -33,11 +33,13 @@ def test_variables_are_read_with_their_types() -> None:
             "SOUNDFLEET_OFFLINE": "true",
             "SOUNDFLEET_ACE_STEP_DEFAULT_SCHEDULER": "heun",
             "SOUNDFLEET_LIMITS_MAX_PENDING": "5",
+            "SOUNDFLEET_LIMITS_INPUT_FORMATS": "mp3, wav",
         }
     )
     assert (settings.slots, settings.grace_sec, settings.offline) == (8, 2.5, True)
     assert settings.ace_step_default_scheduler == "heun"
     assert settings.limits.max_pending == 5
+    assert settings.limits.accepted == ("mp3", "wav")
 
 
 def test_a_variable_goes_before_the_file_and_the_file_before_the_default(tmp_path: Path) -> None:
@@ -83,6 +85,7 @@ def test_an_unknown_name_in_the_file_is_an_error_that_names_it(tmp_path: Path, t
         ("OFFLINE", "perhaps"),
         ("ACE_STEP_DEFAULT_SCHEDULER", "runge"),
         ("LIMITS_LEASE_SEC", "long"),
+        ("LIMITS_INPUT_FORMATS", "wma"),
     ],
 )
 def test_a_value_that_cannot_be_is_an_error_that_names_its_field(name: str, value: str) -> None:

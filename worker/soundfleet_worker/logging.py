@@ -40,6 +40,7 @@ class Event(StrEnum):
     claimed = "job claimed"
     fetched = "source fetched"
     forwarded = "job forwarded"
+    made = "job leaves the engine"
     replaced = "job replaced by a newer claim"
     completed = "job completed"
     retrying = "attempt failed, job will be retried"

@@ -29,12 +29,12 @@ def listing(context: typer.Context, as_json: o.Json = False) -> int:
     if context.invoked_subcommand is not None:
         return ExitCode.OK
     with Producer.from_env() as fleet:
-        specs, alive = fleet.backends(), fleet.workers()
+        specs, alive, longest_sec = fleet.backends(), fleet.workers(), fleet.settings.limits.max_audio_sec
     if as_json:
         for document in standings(specs, alive):
             emit(document)
     else:
-        say(view(specs, alive, out.width))
+        say(view(specs, alive, longest_sec, out.width))
     return ExitCode.OK
 
 

@@ -49,16 +49,23 @@ def _of(spec: BackendSpec, workers: Iterable[WorkerInfo]) -> list[Standing]:
     return [Standing(w.id, b) for w in workers for b in w.statuses if b.backend == spec.backend]
 
 
-def view(specs: Sequence[BackendSpec], workers: Sequence[WorkerInfo], width: int) -> RenderableType:
-    """A table with one line per backend, and below it what is not ready, and why; ``width`` is the terminal's."""
+def view(specs: Sequence[BackendSpec], workers: Sequence[WorkerInfo], longest_sec: float, width: int) -> RenderableType:
+    """A table with one line per backend, and below it what is not ready, and why.
+
+    ``longest_sec`` is the fleet's limit of audio that is separated, ``width`` the terminal's.
+    """
     wide = width >= WIDE
     measured = list(dict.fromkeys(spec.sdr_on for spec in specs if spec.sdr_db is not None))
     notes = [*_not_ready(specs, workers), *_sdr_note(measured), *_licences(specs)]
-    return Group(_table(specs, workers, measured, wide), Text(), *notes)
+    return Group(_table(specs, workers, measured, longest_sec, wide), Text(), *notes)
 
 
 def _table(
-    specs: Sequence[BackendSpec], workers: Sequence[WorkerInfo], measured: Sequence[str], wide: bool
+    specs: Sequence[BackendSpec],
+    workers: Sequence[WorkerInfo],
+    measured: Sequence[str],
+    longest_sec: float,
+    wide: bool,
 ) -> RenderableType:
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("backend", no_wrap=True)
@@ -71,12 +78,16 @@ def _table(
             spec.backend,
             _makes(spec, wide),
             f"{spec.sample_rate / 1000:g}",
-            f"{spec.max_duration_sec:g} s",
+            f"{_longest_sec(spec, longest_sec):g} s",
             _memory(spec),
             _sdr(spec, measured),
         )
         table.add_row(*map(Text, cells), _where(_of(spec, workers)))
     return table
+
+
+def _longest_sec(spec: BackendSpec, limit_sec: float) -> float:
+    return spec.max_duration_sec if spec.kind is Kind.generate else min(spec.max_duration_sec, limit_sec)
 
 
 def _makes(spec: BackendSpec, wide: bool) -> str:

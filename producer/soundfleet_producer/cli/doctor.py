@@ -164,7 +164,8 @@ def _models(alive: list[WorkerInfo], default: str) -> Iterator[Finding]:
     if default in served:
         yield Finding("models", "ok", f"served: {', '.join(served)}")
     else:
-        yield Finding("models", "warning", f"no worker serves the default backend {default}", "Start one that does.")
+        action = "Start one that does; why those that run do not: soundfleet backends"
+        yield Finding("models", "warning", f"no worker serves the default backend {default}", action)
     for worker in alive:
         for backend in worker.statuses:
             if backend.status is BackendStatus.Error:

@@ -1,7 +1,7 @@
 """Reading what the verbs wrote: job hashes, events, dead letters, workers and foreign backends.
 
-What a newer version wrote is borne: unknown fields are passed over, an unknown event is left out, an unknown error code
-is INTERNAL_ERROR with its document as the message.
+What a newer version wrote is borne: unknown fields are passed over, an unknown event is left out, an unknown stage is
+none, an unknown error code is INTERNAL_ERROR with its document as the message.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _job(job_id: str, fields: Fields) -> Job:
         input_source=input_source,
         options=options,
         progress=int(fields.get(b"progress", 0)),
-        stage=Stage(fields[b"stage"].decode()) if b"stage" in fields else None,
+        stage=_stage(fields.get(b"stage", b"")),
         result=msgspec.structs.replace(result, job_id=job_id, cached=True) if result is not None and cached else result,
         error=_error(fields.get(b"error")),
         estimated_duration=int(fields[b"estimated"]) if int(fields.get(b"estimated", 0)) else None,
@@ -198,6 +198,14 @@ def _readable(decoder: msgspec.json.Decoder[T], documents: Iterable[bytes | None
             if document is not None:
                 read.append(decoder.decode(document))
     return read
+
+
+def _stage(raw: bytes) -> Stage | None:
+    """A stage of a newer version is none: what became of the job does not depend on it."""
+    try:
+        return Stage(raw.decode())
+    except ValueError:
+        return None
 
 
 def _error(raw: bytes | None) -> ErrorInfo | None:

@@ -1,7 +1,7 @@
 """Where the files of an ACE-Step checkpoint lie, found without importing diffusers or asking anybody.
 
-Three places, in this order: ``<model_dir>/<model_version>``, the same below ``ace_step_dir``, the model hub's
-cache. One layout: the converted one of diffusers, a folder per component beside ``model_index.json``. Weights are read from
+Three places, in this order: ``<model_dir>/<model_version>``, the same below ``ace_step_dir``, the model hub's cache.
+One layout: the converted one of diffusers, a folder per component beside ``model_index.json``. Weights are read from
 ``.safetensors`` only.
 """
 

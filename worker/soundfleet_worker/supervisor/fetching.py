@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 from redis.exceptions import RedisError
 
 from soundfleet_producer.queue.exchange import unavailable
 from soundfleet_producer.queue.records import read_backends
 from soundfleet_schemas import (
-    INPUT_FORMATS,
     BackendSpec,
     JobRequest,
-    Limits,
     Stage,
     UploadSource,
     UrlSource,
@@ -98,13 +95,8 @@ async def _download(
         fetched = await fetch_url(source.url, path, limits.max_file_bytes, tools.fetch_policy, on_progress=told)
     run.log.info(Event.fetched, **fetched._asdict())
     async with tools.decoding:
-        await probe_in_process(path, _of_any_format(limits) if is_video else limits)
+        await probe_in_process(path, limits.of_any_format() if is_video else limits)
     return WebFile(path, fetched)
-
-
-def _of_any_format(limits: Limits) -> Limits:
-    """Limits of a file that is as its host has it: nobody chose the format."""
-    return msgspec.structs.replace(limits, input_formats=",".join(INPUT_FORMATS))
 
 
 def _store(file: WebFile, tools: Tools) -> UploadSource:

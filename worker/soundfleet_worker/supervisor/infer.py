@@ -5,6 +5,7 @@ from __future__ import annotations
 from soundfleet_schemas import Stage, run_limit_sec
 
 from ..engine.wire import Finished, Progress, Start
+from ..logging import Event
 from . import clock
 from .pace import eta_sec
 from .prepare import Work
@@ -24,7 +25,9 @@ async def infer(run: Run, work: Work, reporter: Reporter, tools: Tools) -> Finis
         inputs={name: str(path) for name, path in work.inputs.items()},
     )
     limit_sec = run_limit_sec(work.audio_sec, work.request.time_limit_sec, tools.limits)
-    return await tools.keeper.perform(start, limit_sec, Follower(run, work, reporter, tools))
+    made = await tools.keeper.perform(start, limit_sec, Follower(run, work, reporter, tools))
+    run.log.debug(Event.made, sec=round(made.infer_sec, 3))
+    return made
 
 
 class Follower:

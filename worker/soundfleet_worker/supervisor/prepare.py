@@ -11,7 +11,6 @@ import msgspec
 
 from soundfleet_producer.drafts import seed_of
 from soundfleet_schemas import (
-    INPUT_FORMATS,
     REFERENCE,
     SOURCE,
     AudioSource,
@@ -211,10 +210,8 @@ async def _decode(file: File, work: Work, tools: Tools) -> AudioInfo:
 def _limits_of(file: File, work: Work, limits: Limits) -> Limits:
     """What is accepted of one file: the fleet's limits, and the backend's where that separates no such length."""
     longest = limits.max_audio_sec if work.is_generation else min(limits.max_audio_sec, work.spec.max_duration_sec)
-    formats = limits.input_formats if file.is_brought else ",".join(INPUT_FORMATS)
-    return msgspec.structs.replace(
-        limits, max_file_bytes=file.max_bytes, max_audio_sec=longest, input_formats=formats
-    )
+    limits = limits if file.is_brought else limits.of_any_format()
+    return msgspec.structs.replace(limits, max_file_bytes=file.max_bytes, max_audio_sec=longest)
 
 
 def _decoded(file: File) -> Path:

@@ -121,9 +121,10 @@ local function expire(id, from, created_at, retain_sec, attempt, crashes)
 end
 
 -- Put a job that was in a worker's hands back into its lane, before those that have not had their turn: through the
--- high lane, whatever its own is.
+-- high lane, whatever its own is. It is in no stage then.
 local function give_back(id, lane)
   local front = string.match(lane, '^(.*):') .. ':high'
+  redis.call('HDEL', JOB .. id, 'stage')
   redis.call('HSET', JOB .. id, 'lane', front, 'entry', enqueue(id, front), 'updated_at', NOW, 'progress', 0)
 end
 

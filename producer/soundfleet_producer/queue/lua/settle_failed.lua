@@ -28,7 +28,7 @@ else
   if source ~= '' then delay_ms = wait_for(id, source, delay_ms) end
   redis.call('ZREM', LEASES, id)
   redis.call('ZADD', DELAYED, NOW + delay_ms, id)
-  redis.call('HDEL', JOB .. id, 'worker', 'entry')
+  redis.call('HDEL', JOB .. id, 'worker', 'entry', 'stage')
   redis.call('HSET', JOB .. id, 'error', error, 'retry_at', NOW + delay_ms, 'updated_at', NOW, 'progress', 0)
   emit(id, 'retry', {attempt = tonumber(attempt), worker = worker, error = cjson.decode(error),
     retry_at_ms = NOW + delay_ms})
