@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from .base import Record
 from .errors import ErrorCode, error
 
@@ -15,7 +17,8 @@ MIN_ACCEPTABLE_QUALITY = 0.75
 """Below this overall score a separation is flagged in its warnings, not failed."""
 
 INPUT_FORMATS = ("mp3", "wav", "m4a", "flac", "ogg", "opus", "webm", "aac")
-"""What a worker can read, by content: m4a is all of MP4, webm all of Matroska, ogg all but Opus in it, aac bare frames."""
+"""What a worker can read, by content: m4a is any MP4, webm any Matroska, ogg one without Opus, aac bare frames."""
+EVERY_FORMAT = ",".join(INPUT_FORMATS)
 DAY_SEC = 86_400
 
 
@@ -25,8 +28,8 @@ class Limits(Record, frozen=True, kw_only=True):
     max_file_bytes: int = 50 * 1024 * 1024
     max_audio_sec: float = 600.0
     min_audio_sec: float = 0.1
-    input_formats: str = ",".join(INPUT_FORMATS)
-    """Formats of the files that callers bring, ``mp3,wav,...`` of ``INPUT_FORMATS``."""
+    input_formats: str = EVERY_FORMAT
+    """``mp3,wav,...``: of the files that callers bring. Videos and the outputs of other jobs may be of any."""
     max_attempts: int = 3
     """Attempts of a job whose failures are transient."""
     max_source_wait_sec: float = 3600.0
@@ -57,6 +60,10 @@ class Limits(Record, frozen=True, kw_only=True):
     def accepted(self) -> tuple[str, ...]:
         """What ``input_formats`` names."""
         return tuple(word for part in self.input_formats.split(",") if (word := part.strip().lower()))
+
+    def of_any_format(self) -> Limits:
+        """Return the limits of a file whose format its caller did not choose."""
+        return msgspec.structs.replace(self, input_formats=EVERY_FORMAT)
 
 
 DEFAULT_LIMITS = Limits()

@@ -46,6 +46,35 @@ def test_an_output_fans_out_to_several_jobs(soundfleet: CommandLine, producer: P
 
 
 @pytest.mark.parametrize(
+    ("then", "name", "stem"),
+    [
+        ("generate 'more of it' -b musicgen --source=job:", "source", None),
+        ("generate 'more of it' -b musicgen_melody --reference=job:#bass", "reference", "bass"),
+        ("separate -m htdemucs_mini --reference bass=job:#bass", "reference.bass", "bass"),
+    ],
+)
+def test_the_job_before_may_be_named_behind_an_equals_sign(
+    soundfleet: CommandLine, producer: Producer, then: str, name: str, stem: str | None
+) -> None:
+    """As any other value of an option, and of one that holds a name itself."""
+    parent, child = ids(soundfleet("separate", "s3://songs/one.wav", "--model", "htdemucs_mini", "--then", then))
+    assert sources_of(producer.status(child).request)[name] == JobSource(job_id=parent, stem=stem)
+
+
+def test_a_chain_is_one_clients_and_of_one_priority(soundfleet: CommandLine, producer: Producer) -> None:
+    """Else its later jobs would pass by their client's limits, and wait behind those of everybody."""
+    _, same, own = ids(
+        soundfleet(
+            *(*GENERATE, "--priority", "high", "--client", "ann"),
+            *("--then", "separate --model htdemucs_mini"),
+            *("--then", "separate --model htdemucs_mini --priority normal --client bob"),
+        )
+    )
+    requests = [producer.status(job).request for job in (same, own)]
+    assert [(request.priority, request.client) for request in requests] == [("high", "ann"), ("normal", "bob")]
+
+
+@pytest.mark.parametrize(
     ("then", "why"),
     [
         ("", "begins with separate or generate"),

@@ -93,6 +93,7 @@ def test_a_source_that_is_longer_than_asked_is_cut(model: AceStepModel, tmp_path
     short = played(model, tmp_path, inputs={"source": recording(tmp_path / "s.npy", 6.5)}, task=Task.repaint)
     assert short.audio["track"].shape == (2, round(6.5 * 48_000))
     assert short.parameters["generated_sec"] == 10
+    assert "the track is 6.5 s, not 10 s" in short.warnings[0]
 
 
 def test_what_the_checkpoint_cannot_do_is_refused(model: AceStepModel, tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_every_tile_is_a_step(tmp_path: Path) -> None:
         Phase.denoise: 3,
         Phase.decode: len(tiles_of(250, 64, reach_of(RATIOS))),
     }
+    assert run.decode_steps == seen.count(Phase.decode)
     assert seen == sorted(seen, key=list(Phase).index)
     assert np.isfinite(model.finish(run).audio["track"]).all()
 

@@ -88,7 +88,7 @@ def test_text_that_is_called_mp3_is_no_audio(tmp_path: Path) -> None:
     """The suffix is not believed."""
     error = refusal(media.text_file(tmp_path / "song.mp3"))
     assert error.code is ErrorCode.UNSUPPORTED_FORMAT
-    assert "mp3, wav, m4a, flac or ogg" in str(error)
+    assert "one of these formats: mp3, wav, m4a, flac, ogg, opus, webm, aac." in str(error)
 
 
 @pytest.mark.parametrize("name", media.PLAYLISTS)

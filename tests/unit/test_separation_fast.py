@@ -64,6 +64,7 @@ def snr_db(ours: Any, theirs: Any) -> float:
     [
         {},
         {"dconv_mode": 3},
+        {"nfft": 512},  # frames that do not come out even where a few are worked on together
         {"dconv_mode": 0, "bottom_channels": 0},
         {"t_layers": 2, "t_cross_first": True, "t_layer_scale": False, "t_norm_out": False},
         {"context_enc": 1, "context": 0, "freq_emb": 0},
@@ -132,11 +133,12 @@ def test_auto_is_bfloat16_only_where_it_is_native_and_measured(monkeypatch: pyte
 
 @pytest.mark.parametrize("wanted", [Precision.BFloat16, Precision.Float16])
 def test_a_precision_that_the_device_lacks_is_refused(wanted: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would act, but many times slower than float32."""
+    """It would act, but many times slower than float32; the job is not lost, as another worker may do it."""
     monkeypatch.setattr(precision, "has_bfloat16", lambda _device: False)
     with pytest.raises(SoundfleetError, match="does not compute natively") as caught:
         precision.choose(wanted, CPU, [network()])
-    assert caught.value.code == ErrorCode.INVALID_SETTING
+    assert caught.value.code == ErrorCode.BACKEND_NOT_READY
+    assert caught.value.info.retryable
 
 
 def test_weights_in_bfloat16_take_half() -> None:

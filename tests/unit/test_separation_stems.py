@@ -57,3 +57,11 @@ def test_the_loudest_peak_comes_to_minus_one_dbfs() -> None:
     assert float(stems["drums"].abs().max() / stems["bass"].abs().max()) == pytest.approx(ratio, rel=1e-5)
     assert gain > 0
     assert rule.normalise({"drums": torch.zeros((2, 10))}) == 1.0
+
+
+@pytest.mark.parametrize("level", [1e-40, 1e-11])
+def test_what_lies_below_minus_200_dbfs_is_not_raised(level: float) -> None:
+    """It is rounding, and of the quietest numbers there are the gain would be infinite in float32."""
+    stems = {"drums": level * noise(0), "bass": level * noise(1)}
+    assert rule.normalise(stems) == 1.0
+    assert all(bool(torch.isfinite(stem).all()) for stem in stems.values())

@@ -13,7 +13,7 @@ from soundfleet_schemas import ErrorCode
 from soundfleet_worker.supervisor.crash import Death, attribute
 from soundfleet_worker.supervisor.gate import Gate
 from soundfleet_worker.supervisor.meter import CpuMeter
-from soundfleet_worker.supervisor.pace import Pace, eta_sec
+from soundfleet_worker.supervisor.pace import Pace, Steps
 
 
 def test_the_supervisor_does_not_import_torch() -> None:
@@ -44,19 +44,55 @@ def test_a_death_is_attributed_from_what_is_left(death: Death, code: ErrorCode, 
     assert info.retryable
 
 
-def test_an_estimate_is_none_until_a_step_was_seen_and_counts_the_delivery() -> None:
-    """Ten steps in five seconds, twenty to go, three seconds of delivery."""
-    assert eta_sec(5.0, 0, 30, 3.0) is None
-    assert eta_sec(5.0, 10, 20, 3.0) == 13.0
+def test_how_long_a_step_takes_is_unknown_until_one_was_seen() -> None:
+    """Ten steps in five seconds."""
+    steps = Steps()
+    steps.heard(100.0, 0, 30)
+    assert steps.step_sec(105.0, 0) is None
+    steps.heard(105.0, 10, 30)
+    assert steps.step_sec(105.0, 10) == 0.5
+
+
+@pytest.mark.parametrize("heard", [0, 40])
+def test_the_speed_is_right_from_the_middle_on_after_a_long_wait_for_a_slot(heard: int) -> None:
+    """A minute passed in which no step was made, before the first or after the source was heard; then ten a second."""
+    steps = Steps()
+    for step in range(heard + 1):
+        steps.heard(step / 10, step, 1000)
+    for step in range(heard + 1, 1000):
+        now = 60.0 + step / 10
+        steps.heard(now, step, 1000)
+        if step >= 500:
+            assert steps.step_sec(now, step) == pytest.approx(0.1, rel=0.2)
+
+
+def test_a_run_that_begins_again_has_a_new_speed() -> None:
+    """What its first engine did in a second says nothing of the second engine."""
+    steps = Steps()
+    steps.heard(0.0, 0, 100)
+    steps.heard(1.0, 90, 100)
+    steps.heard(50.0, 1, 100)
+    assert steps.step_sec(50.0, 1) is None
+    steps.heard(60.0, 11, 100)
+    assert steps.step_sec(60.0, 11) == 1.0
 
 
 def test_the_pace_follows_what_was_seen() -> None:
-    """Many deliveries at 0.5 s per second of audio make it expect that; a delivery of nothing teaches nothing."""
+    """Many deliveries that took 5 s make it expect that; a delivery of nothing teaches nothing."""
     pace = Pace()
     for _ in range(50):
         pace.delivered(10.0, 5.0)
     pace.delivered(0.0, 100.0)
-    assert pace.deliver_sec(20.0) == pytest.approx(10.0, rel=0.01)
+    assert pace.deliver_sec(10.0) == pytest.approx(5.0, rel=0.01)
+    assert 5.0 < pace.deliver_sec(20.0) < 10.0
+
+
+def test_short_deliveries_do_not_make_a_long_one_look_slow() -> None:
+    """What 5 s of audio cost, 0.15 s, is mostly what every delivery costs: 120 s do not take 24 times as long."""
+    pace = Pace()
+    for _ in range(50):
+        pace.delivered(5.0, 0.15)
+    assert pace.deliver_sec(120.0) < 1.5
 
 
 def test_the_meter_counts_the_engine_and_never_falls() -> None:

@@ -5,10 +5,12 @@ The words are read by the very command that they name, which hands its request o
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import typer
 
 from soundfleet_schemas import JobRequest, SoundfleetError, error, sources_of
@@ -17,6 +19,10 @@ from soundfleet_schemas.errors import ErrorCode
 COMMANDS = ("separate", "generate")
 PARENT = "job:"
 """Stands for the job before, with ``#STEM`` behind it for one of its stems."""
+INHERITED = ("priority", "client")
+"""What a job has from the one before, unless its own words say it: a chain is one piece of work of one client."""
+_PARENT = re.compile(rf"^(--?[a-z-]+=|[a-z0-9_-]+=)?{PARENT}(?=#|$)")
+"""Where it stands: a word of its own, or behind the name of an option or of a reference."""
 
 
 class Planned(NamedTuple):
@@ -30,25 +36,26 @@ def planned(context: Any) -> list[JobRequest] | None:
     return context.obj.requests if isinstance(context.obj, Planned) else None
 
 
-def children(texts: Sequence[str], parent_id: str, root: Any) -> list[JobRequest]:
-    """Read each text as a command line on the output of the job ``parent_id``; ``root`` is the program's context.
+def children(texts: Sequence[str], parent: JobRequest, root: Any) -> list[JobRequest]:
+    """Read each text as a command line on the output of the job ``parent``; ``root`` is the program's context.
 
     Raises INVALID_OPTION for a text that is no such command.
     """
-    return [_read(text, parent_id, root) for text in texts]
+    return [_read(text, parent, root) for text in texts]
 
 
-def _read(text: str, parent_id: str, root: Any) -> JobRequest:
-    words = _words(text, parent_id)
+def _read(text: str, parent: JobRequest, root: Any) -> JobRequest:
+    words = _words(text, parent.id)
     command = root.command.commands[words[0]]
     plan = Planned([])
     context = command.make_context(words[0], words[1:], obj=plan)
     with context:
         command.invoke(context)
     (request,) = plan.requests
-    if not any(f"{PARENT}{parent_id}" in str(source) for source in sources_of(request).values()):
+    if not any(f"{PARENT}{parent.id}" in str(source) for source in sources_of(request).values()):
         raise _refuse(text, f"does not use the job before; write {PARENT} where its output belongs")
-    return request
+    unsaid = [name for name in INHERITED if context.get_parameter_source(name).name == "DEFAULT"]
+    return msgspec.structs.replace(request, **{name: getattr(parent, name) for name in unsaid})
 
 
 def _words(text: str, parent_id: str) -> list[str]:
@@ -58,14 +65,9 @@ def _words(text: str, parent_id: str) -> list[str]:
         raise _refuse(text, f"cannot be read: {exc}") from None
     if not words or words[0] not in COMMANDS:
         raise _refuse(text, f"begins with {' or '.join(COMMANDS)}")
-    named = [word for word in words if word == PARENT or word.startswith(f"{PARENT}#")]
-    if not named and words[0] == "separate":
+    if words[0] == "separate" and not any(word == PARENT or word.startswith(f"{PARENT}#") for word in words):
         words.insert(1, PARENT)
-    return [f"{PARENT}{parent_id}{word.removeprefix(PARENT)}" if _is_parent(word) else word for word in words]
-
-
-def _is_parent(word: str) -> bool:
-    return word == PARENT or word.startswith(f"{PARENT}#")
+    return [_PARENT.sub(lambda found: f"{found[0]}{parent_id}", word) for word in words]
 
 
 def _refuse(text: str, why: str) -> SoundfleetError:

@@ -16,8 +16,10 @@ from soundfleet_schemas import (
     SchedulerType,
     SongOptions,
     Task,
+    error,
     new_id,
 )
+from soundfleet_schemas.errors import ErrorCode, show
 from soundfleet_schemas.music import TRACKS
 
 from ..settings import Settings
@@ -62,7 +64,7 @@ def generate(
         ),
     ] = None,
     steps: Annotated[int | None, _song("Diffusion steps, 1 to 200.")] = None,
-    scheduler: Annotated[SchedulerType | None, _song("ODE/SDE solver.")] = None,
+    scheduler: Annotated[str | None, _song("ODE/SDE solver.", metavar="|".join(SchedulerType))] = None,
     shift: Annotated[float | None, _song("Of the timesteps towards the noisy end, 1 to 10.")] = None,
     lyrics: Annotated[str | None, _song("Words to sing, with marks like \\[verse].", metavar="TEXT")] = None,
     lyrics_file: Annotated[
@@ -133,7 +135,7 @@ def generate(
         backend=backend,
         seed=seed,
         inference_steps=steps,
-        scheduler=scheduler,
+        scheduler=_solver(scheduler),
         guidance_scale=None if draws else guidance,
         sampling=None if sampling == usual else sampling,
         song=None if song == SongOptions() else song,
@@ -155,3 +157,10 @@ def _draws(backend: str | None) -> bool:
     """Whether the backend is a MusicGen, whose guidance is an option of the draw."""
     spec = CATALOG.get(backend or Settings.load().default_backend)
     return spec is not None and spec.type == BackendType.MusicGen
+
+
+def _solver(name: str | None) -> SchedulerType | None:
+    """Read the name of a solver, whose mistakes have a code of their own; raises INVALID_SCHEDULER."""
+    if name is not None and name not in list(SchedulerType):
+        raise error(ErrorCode.INVALID_SCHEDULER, f"scheduler is {show(name)}")
+    return None if name is None else SchedulerType(name)

@@ -125,7 +125,7 @@ def publish(context: typer.Context, request: JobRequest, following: Following, t
         return ExitCode.OK
     if following.timeout is not None and not following.wanted:
         raise typer.BadParameter("--timeout acts only together with --watch or --out")
-    requests = [request, *chains.children(then or (), request.id, context.find_root())]
+    requests = [request, *chains.children(then or (), request, context.find_root())]
     if following.directory is not None:
         prepare_directory(following.directory)
     with Producer.from_env() as fleet:

@@ -92,6 +92,9 @@ def plan_of(job: EngineJob, parts: Parts, source_samples: int | None) -> Plan:
     if source_samples is not None:
         if source_samples > samples:
             warnings.append(f"only the first {request.duration_sec} s of the source were used: its duration is longer")
+        elif source_samples < samples:
+            length_sec = source_samples / parts.sample_rate
+            warnings.append(f"the track is {length_sec:.1f} s, not {request.duration_sec} s: its source is no longer")
         samples = min(samples, source_samples)
     frames = parts.frames_of(max(samples, SHORTEST_SEC * parts.sample_rate))
     return Plan(

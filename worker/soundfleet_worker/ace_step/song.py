@@ -55,7 +55,8 @@ class Song(Run):
         self.served = 0
         """The launch that advanced it last."""
         calls = calls_of(plan.scheduler, plan.steps)
-        self.total_steps = sum(len(r.tiles) for r in recordings.values()) + calls + len(tiles)
+        self.decode_steps = len(tiles)
+        self.total_steps = sum(len(r.tiles) for r in recordings.values()) + calls + self.decode_steps
 
     @property
     def done(self) -> bool:

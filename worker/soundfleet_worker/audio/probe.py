@@ -105,7 +105,8 @@ def too_long(seconds: float, limits: Limits) -> SoundfleetError:
 
 def _unsupported(what: str, limits: Limits) -> SoundfleetError:
     """Build the error of a file that is of none of the accepted formats."""
-    return error(ErrorCode.UNSUPPORTED_FORMAT, what, f"Give a file of another format: {', '.join(limits.accepted)}.")
+    formats = ", ".join(limits.accepted)
+    return error(ErrorCode.UNSUPPORTED_FORMAT, what, f"Give a file in one of these formats: {formats}.")
 
 
 def _checked_size(descriptor: int, path: Path, limits: Limits) -> int:

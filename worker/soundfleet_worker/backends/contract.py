@@ -90,6 +90,8 @@ class Run(ABC):
     job: EngineJob
     total_steps: int
     """Steps take about equally long, so that what is left can be estimated."""
+    decode_steps: int = 0
+    """How many of them, at the end, are of the stage ``decode``: beside other runs they take a time of their own."""
     current_step: int = 0
     stage: Stage = Stage.infer
     """``decode`` from when what the model made is turned into audio."""

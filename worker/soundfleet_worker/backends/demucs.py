@@ -101,7 +101,7 @@ class DemucsModel(Model):
         weights: Sequence[str] = (),
         precision: Precision = Precision.Float32,
     ) -> None:
-        """``weights`` name the files of the bag's models, for the result; INVALID_SETTING for a precision."""
+        """``weights`` name the files of the bag's models, for the result; BACKEND_NOT_READY for a precision."""
         import torch
 
         from ..separation.network import Network

@@ -270,7 +270,8 @@ class Engine:
         current, total = ticket.position
         if stage is not Stage.load:
             ticket.reported_step, ticket.reported_at = current, self._clock()
-        self._send(Progress(run=ticket.name, stage=stage, current_step=current, total_steps=total))
+        decode = ticket.run.decode_steps if ticket.run else 0
+        self._send(Progress(run=ticket.name, stage=stage, current_step=current, total_steps=total, decode_steps=decode))
 
     def _collect(self, service: Service, group: list[Ticket]) -> None:
         for ticket in group:

@@ -73,7 +73,8 @@ class Piece(Run):
         lengths = tuple(pattern.length(window.frames) for window in self.windows)
         self._uniforms = uniforms(given.seed, pattern.codebooks, lengths)
         tokens = sum(pattern.steps(window.frames, window.known) for window in self.windows)
-        self.total_steps = codec.steps(known) + tokens + codec.steps(given.frames)
+        self.decode_steps = codec.steps(given.frames)
+        self.total_steps = codec.steps(known) + tokens + self.decode_steps
         self._pattern, self._index = pattern, 0
         self.codes = torch.full((pattern.codebooks, given.frames), pattern.pad, dtype=torch.long)
         self.seat: Seat | None = None

@@ -88,7 +88,7 @@ class FastHTDemucs:
         xt = xt.to(self._dtype).transpose(1, 2).contiguous()[:, None]
         x, xt = self._through(x, xt)
         waves = synthesise(x, mean, deviation, self._size, self.length)
-        waves += (xt[:, 0].float() * deviation_t + mean_t).transpose(1, 2)
+        waves += xt[:, 0].float().mul_(deviation_t).add_(mean_t).transpose(1, 2)
         return waves.view(batch, self._sources, channels, self.length)[..., :samples]
 
     def _through(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,7 +99,7 @@ class FastHTDemucs:
             lengths.append((x.shape[2], xt.shape[2]))
             x, xt = encode(x), encode_t(xt)
             if index == 0 and self._embedding is not None:
-                x = x + self._embedding
+                x += self._embedding
             saved.append((x, xt))
         x, xt = self._transformer(x, xt)
         for decode, decode_t in zip(*self._back, strict=True):

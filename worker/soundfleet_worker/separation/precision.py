@@ -23,8 +23,9 @@ CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 def choose(wanted: Precision, device: torch.device, models: Sequence[Any]) -> Precision:
-    """Resolve ``Auto``, and refuse with INVALID_SETTING what the device does not compute natively.
+    """Resolve ``Auto``, and refuse with BACKEND_NOT_READY what the device does not compute natively.
 
+    That is this worker's mistake and not the job's, which another worker may do.
     ``Auto`` is bfloat16 where the device has it, and only for HTDemucs: there the loss was measured (SI-SDR by less
     than 0.05 dB, 46 dB of signal to noise), on a CPU; on CUDA it was not yet. The older classes stay at float32.
     """
@@ -34,7 +35,7 @@ def choose(wanted: Precision, device: torch.device, models: Sequence[Any]) -> Pr
         return Precision.BFloat16 if native and measured else Precision.Float32
     if (wanted is Precision.BFloat16 and not native) or (wanted is Precision.Float16 and device.type == "cpu"):
         raise error(
-            ErrorCode.INVALID_SETTING,
+            ErrorCode.BACKEND_NOT_READY,
             f"precision is {wanted}, which {device} does not compute natively",
             "Set SOUNDFLEET_PRECISION to auto or fp32.",
         )

@@ -18,6 +18,8 @@ BLOCK = 1 << 18
 """Samples that are worked on at a time, so that no copy of a whole stem is ever made."""
 PEAK = 10 ** (-1 / 20)
 """-1 dBFS."""
+SILENCE = 1e-10
+"""-200 dBFS: a gain that raised less would raise rounding, and may be too large for float32."""
 
 
 def blocks(samples: int) -> Iterator[slice]:
@@ -57,7 +59,7 @@ def take_rest(stem: Tensor, mix: Tensor, into: Tensor) -> Tensor:
 def normalise(stems: Mapping[str, Tensor]) -> float:
     """Scale all stems in place by the one gain that lets the loudest peak at -1 dBFS; returns the gain."""
     peak = max(torch.stack([_peak(stem) for stem in stems.values()]).tolist())
-    if not 0.0 < peak < float("inf"):  # silence stays silence; what is not a number is found when it is written
+    if not SILENCE < peak < float("inf"):  # silence stays silence; what is not a number is found when it is written
         return 1.0
     gain: float = PEAK / peak
     for stem in stems.values():
