@@ -13,7 +13,7 @@ demo: $(VENV)/.installed  ## generate a track and split it into stems, through t
 	@$(BIN)/soundfleet demo --out $(OUT)
 
 test: $(VENV)/.installed  ## every test, against real Redis and real S3
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed  ## ruff and mypy --strict
 	$(BIN)/ruff check .
