@@ -24,7 +24,10 @@ MUSICGEN, ACE_STEP = ("--backend", "musicgen"), ("--backend", "ace_step")
         (("x", "--guidance", "0.9", *ACE_STEP), "INVALID_GUIDANCE_SCALE: guidance_scale is 0.9."),
         (("x", "--guidance", "31", *ACE_STEP), "INVALID_GUIDANCE_SCALE: guidance_scale is 31."),
         (("x", "--guidance", "nan", *ACE_STEP), "INVALID_GUIDANCE_SCALE: guidance_scale is nan."),
-        (("x", "--scheduler", "ddim", *ACE_STEP), "INVALID_SCHEDULER: scheduler is 'ddim'. Use euler, heun or pingpong."),
+        (
+            ("x", "--scheduler", "ddim", *ACE_STEP),
+            "INVALID_SCHEDULER: scheduler is 'ddim'. Use euler, heun or pingpong.",
+        ),
         (("x", "--seed", str(2**64), *MUSICGEN), "INVALID_SEED: seed is 18446744073709551616."),
         (("x", "--steps", "8", *MUSICGEN), "INVALID_OPTION: inference_steps does not act on backend musicgen."),
         (("x", "--scheduler", "heun", *MUSICGEN), "INVALID_OPTION: scheduler does not act on backend musicgen."),

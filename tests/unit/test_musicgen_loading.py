@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,6 +177,22 @@ def test_another_architecture_is_refused(copied: Path) -> None:
     path = copied / NAME / "config.json"
     path.write_text(json.dumps({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}))
     assert "it is a t5, not a musicgen" in str(refused(copied))
+
+
+@pytest.mark.parametrize(
+    ("differs", "why"),
+    [
+        ({"inputs": ("source", "reference")}, "it is a musicgen, which follows no melody"),
+        ({"model_version": "musicgen-stereo-small"}, "it is mono"),
+    ],
+)
+def test_another_member_of_the_family_is_refused(copied: Path, differs: dict[str, Any], why: str) -> None:
+    """The catalogue promises what it can do, before it is loaded."""
+    spec = spec_of(**differs)
+    if spec.model_version != NAME:
+        (copied / NAME).rename(copied / spec.model_version)
+    with pytest.raises(SoundfleetError, match=f"MODEL_LOAD_FAILED: .* {why}"):
+        MusicGenFactory(spec, ModelConfig(model_dir=copied)).load("cpu", lambda _status, _percent: None)
 
 
 def test_another_sample_rate_is_refused(copied: Path) -> None:

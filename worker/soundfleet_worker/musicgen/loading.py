@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from soundfleet_schemas import BackendSpec, ErrorCode, SoundfleetError, error
+from soundfleet_schemas.requests import REFERENCE
 
 from ..backends.contract import ModelConfig
 from . import codec as codecs
@@ -87,6 +88,10 @@ def _read(folder: Path, spec: BackendSpec) -> tuple[Any, Any]:
     kind = config.model_type
     if kind not in CLASSES:
         raise _unusable(spec, folder, f"it is a {kind}, not a {' or '.join(CLASSES)}")
+    if REFERENCE in spec.inputs and kind != "musicgen_melody":
+        raise _unusable(spec, folder, f"it is a {kind}, which follows no melody")
+    if "stereo" in spec.model_version and config.decoder.audio_channels != 2:
+        raise _unusable(spec, folder, "it is mono")
     codecs.check(config.audio_encoder, folder)
     if (rate := config.audio_encoder.sampling_rate) != spec.sample_rate:
         raise _unusable(spec, folder, f"its sample rate is {rate} Hz, not {spec.sample_rate}")
