@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 
     from ..separation.accumulator import Accumulator
     from ..separation.mix import Mix
+    from ..separation.side_by_side import SideBySide
     from ..separation.windows import Window, Windows
 
 SLOTS = {"cpu": 1, "cuda": 8}
-"""Windows per launch: on a CPU more only use more memory, a GPU is filled by several."""
+"""Windows per launch: on a CPU more only use more memory (but see ``side_by_side``), a GPU is filled by several."""
 LIGHT_PARAMETERS = 10_000_000
 """Below this a model is so quick on a CPU that runs may share it."""
 RUNS_OF_A_LIGHT_MODEL = 4
@@ -110,16 +111,30 @@ class DemucsModel(Model):
 
         self.spec = spec
         self._device = torch.device(device)
-        self._most_slots = self._slots = slots or SLOTS[self._device.type]
         self.precision = choose(precision, self._device, list(bag.models))
         self._models = [Network(model, self._device, self.precision) for model in bag.models]
         self._parameters = sum(model.parameters for model in self._models)
+        self._side_by_side = self._threads() if slots is None else None
+        self._most_slots = self._slots = slots or self._usual_slots()
         self._pace = Pace(self._device)
         self._launches = 0
         self.max_runs = self._room()
         self._counts = [[float(weight) for weight in row] for row in bag.weights]
         """What each sub-model counts for each stem."""
         self._weights = list(weights)
+
+    def _threads(self) -> SideBySide | None:
+        """Of a light model on a CPU, which has nothing to share out among several cores."""
+        import torch
+
+        from ..separation.side_by_side import MOST, SideBySide
+
+        light = self._parameters < LIGHT_PARAMETERS and all(model.is_fast for model in self._models)
+        threads = min(torch.get_num_threads(), MOST)
+        return SideBySide(threads) if light and threads > 1 else None
+
+    def _usual_slots(self) -> int:
+        return SLOTS[self._device.type] if self._side_by_side is None else self._side_by_side.threads
 
     @property
     def memory_bytes(self) -> int:  # type: ignore[override]  # it falls when the model shrinks
@@ -197,15 +212,17 @@ class DemucsModel(Model):
             run.served = self._launches
         self._pace.keep()
 
-    def _infer(self, batch: Sequence[tuple[Separation, Window]]) -> torch.Tensor:
-        """Return the outputs of one sub-model, (slots, sources, 2, window length)."""
+    def _infer(self, batch: Sequence[tuple[Separation, Window]]) -> Sequence[torch.Tensor]:
+        """Return the outputs of one sub-model, (sources, 2, window length) per slot."""
         import torch
 
         shape = batch[0][1]
-        inputs = torch.zeros((self._slots, 2, shape.length), dtype=torch.float32, device=self._device)
+        slots = self._slots if self._side_by_side is None else len(batch)
+        inputs = torch.zeros((slots, 2, shape.length), dtype=torch.float32, device=self._device)
         for slot, (run, window) in enumerate(batch):
             run.mix.read(window.start, inputs[slot])
-        return self._models[shape.model](inputs)
+        network = self._models[shape.model]
+        return list(network(inputs)) if self._side_by_side is None else self._side_by_side(network, inputs)
 
     def shrink(self) -> bool:
         """Halve the slots; other kernels may then round the last bit differently."""
@@ -248,6 +265,8 @@ class DemucsModel(Model):
     def close(self) -> None:
         """Let the models go."""
         self._models.clear()
+        if self._side_by_side is not None:
+            self._side_by_side.close()
 
 
 def _input_of(job: EngineJob) -> Path:
