@@ -3,8 +3,8 @@
 A launch is ``slots`` windows of one sub-model, always of the same size: an empty slot is silence. So the kernels, and
 with them the samples of a run, do not depend on which other runs take part. They do depend on the device, the number of
 threads and the number of slots: the same request gives the same bytes on the same kind of machine with the same number
-of threads, unless memory ran out; elsewhere they differ by rounding, far below what can be heard. A light model on a CPU
-has a core for each window instead (``separation.side_by_side``), and depends on none of these.
+of threads, unless memory ran out; elsewhere they differ by rounding, far below what can be heard. A light model on a
+CPU has a core for each window instead (``separation.side_by_side``), and depends on none of these.
 """
 
 from __future__ import annotations
