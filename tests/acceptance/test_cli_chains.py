@@ -115,6 +115,21 @@ def test_a_failure_is_carried_down_with_its_reason(soundfleet: CommandLine, flee
     assert "the test failed it" in job.error.message
 
 
+def test_a_chained_job_that_names_no_backend_is_followed_by_the_name_of_its_model(
+    soundfleet: CommandLine, fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fleet's default serves it, and names the folder of its files."""
+    monkeypatch.setenv("SOUNDFLEET_DEFAULT_BACKEND", "musicgen")
+    hands = Hands(fleet.stack)
+    first = (*GENERATE, "--id", "0b7c1b1e-8f2b-4c6d-9a53-0e6f1d2c3b4a")
+    assert soundfleet(*first).code == 0
+    hands.fail(hands.claim().token, ErrorCode.MODEL_INFERENCE_FAILED)
+    then = "generate 'more of it' --duration 10 --source job:"
+    said = soundfleet(*first, "--then", then, "--out", str(tmp_path), "--timeout", "0.5")
+    assert said.code == 5, "the chained job waits for a worker until the time is over"
+    assert (tmp_path / "musicgen").is_dir()
+
+
 def test_a_chain_is_followed_to_its_last_job(soundfleet: CommandLine, fleet: Fleet, tmp_path: Path) -> None:
     """Files of chained jobs lie in folders named after their models."""
     fleet.start(SOUNDFLEET_ONLY="generate.sketch,separate.htdemucs_mini")

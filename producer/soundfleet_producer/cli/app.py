@@ -12,7 +12,7 @@ import typer
 
 from soundfleet_schemas import ErrorCode, SoundfleetError, error
 
-from . import demo, doctor, fleet, follow, generate, publish, top
+from . import demo, doctor, fleet, follow, generate, separate, top
 from .backends import backends
 from .console import EXIT_CODES, ExitCode, complain, complain_of_usage, exit_code_of, say
 from .dead import dead
@@ -47,7 +47,7 @@ def soundfleet(
 for _panel, _commands in {
     "Jobs": (
         generate.generate,
-        publish.separate,
+        separate.separate,
         follow.watch,
         follow.status,
         follow.jobs,
