@@ -23,10 +23,11 @@ def dtype_of(precision: Precision, device: str) -> torch.dtype:
     """Return in what the models compute: ``Auto`` is bf16 on a GPU that has it natively, fp32 elsewhere."""
     import torch
 
-    named = {Precision.Float32: torch.float32, Precision.BFloat16: torch.bfloat16, Precision.Float16: torch.float16}
+    from ..backends.precision import DTYPES, has_bfloat16
+
     if precision is not Precision.Auto:
-        return named[precision]
-    native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        return DTYPES[precision]
+    native = device.startswith("cuda") and has_bfloat16(torch.device(device))
     return torch.bfloat16 if native else torch.float32
 
 

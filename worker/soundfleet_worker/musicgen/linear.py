@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.nn import functional
 
+from ..backends.precision import packs
+
 Linear = Callable[[torch.Tensor], torch.Tensor]
 """Multiplies rows (n, inputs) to (n, outputs)."""
 
@@ -22,7 +24,7 @@ def pack(weight: torch.Tensor) -> Linear:
 
     On a CPU, torch puts the matrix into its kernel's order again at every call; packed once, 16 rows cost half.
     """
-    if weight.device.type == "cpu":
+    if weight.device.type == "cpu" and packs(weight.dtype):
         multiply = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
         reorder = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
         if multiply is not None and reorder is not None:

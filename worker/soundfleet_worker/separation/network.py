@@ -10,8 +10,8 @@ from demucs.htdemucs import HTDemucs
 
 from soundfleet_schemas import Precision
 
+from ..backends.precision import DTYPES
 from .fast_htdemucs import FastHTDemucs, is_known
-from .precision import DTYPES
 
 
 class Network:

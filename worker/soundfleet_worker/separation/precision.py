@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,15 +10,8 @@ from demucs.htdemucs import HTDemucs
 
 from soundfleet_schemas import ErrorCode, Precision, error
 
+from ..backends.precision import has_bfloat16
 from .fast_htdemucs import is_known
-
-DTYPES = {
-    Precision.Float32: torch.float32,
-    Precision.BFloat16: torch.bfloat16,
-    Precision.Float16: torch.float16,
-}
-CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
-"""What Linux calls the instructions that multiply bfloat16."""
 
 
 def choose(wanted: Precision, device: torch.device, models: Sequence[Any]) -> Precision:
@@ -40,15 +32,3 @@ def choose(wanted: Precision, device: torch.device, models: Sequence[Any]) -> Pr
             "Set SOUNDFLEET_PRECISION to auto or fp32.",
         )
     return wanted
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:  # not Linux
-        return False
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return bool(CPU_FLAGS & set(flags.split()))
