@@ -133,7 +133,8 @@ def test_twenty_runs_of_five_lengths_all_end_right(folder: Path, tmp_path: Path)
     assert lengths == [(5 + seed % 5 * 2) * 48_000 for seed in range(20)]
     for index in (0, 7, 19):
         [alone] = play(model, job_of(model.spec, tmp_path, **_same(jobs[index])))
-        assert np.array_equal(alone.audio["track"], outputs[index].audio["track"])
+        # Not to the bit: with AVX2's kernels a row's place in a launch of four decides how its last bit is rounded.
+        np.testing.assert_allclose(outputs[index].audio["track"], alone.audio["track"], atol=1e-5)
     assert len({output.audio["track"][:, 4000:4010].tobytes() for output in outputs}) == 20
 
 
