@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--jobs", type=int, default=8, help="how many run at once in the tasks with several")
     parser.add_argument("--units", type=int, default=32, help="tokens or denoising steps per measurement")
+    parser.add_argument("--size", choices=("full", "small"), default="full", help="small: does it run at all (ace)")
+    parser.add_argument("--seconds", type=int, default=0, help="of music per job (ace); 0 for its own choice")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu on a machine with other work")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     args = parser.parse_args()

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
 
-from soundfleet_schemas import CATALOG, BackendSpec, GenerationRequest, SongOptions
+from soundfleet_schemas import CATALOG, BackendSpec, GenerationRequest, Precision, SongOptions
 from soundfleet_worker.ace_step import loading
 from soundfleet_worker.ace_step.launches import Sizes
 from soundfleet_worker.backends.ace_step import AceStepModel
@@ -44,8 +44,8 @@ def build(folder: Path, *, turbo: bool = True, cover: bool = True, seed: int = 1
     torch.manual_seed(seed)
     pipeline = AceStepPipeline(
         vae=_vae(),
-        text_encoder=_text_encoder(),
-        tokenizer=_tokenizer(),
+        text_encoder=text_encoder(),
+        tokenizer=tokenizer(),
         transformer=_transformer(turbo),
         condition_encoder=_condition_encoder(),
         scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0),
@@ -127,7 +127,8 @@ def _detokenizer() -> AceStepAudioTokenDetokenizer:
     )
 
 
-def _text_encoder() -> Qwen3Model:
+def text_encoder() -> Qwen3Model:
+    """Two small layers."""
     config = Qwen3Config(
         vocab_size=1024,
         hidden_size=TEXT_WIDTH,
@@ -139,7 +140,7 @@ def _text_encoder() -> Qwen3Model:
     return Qwen3Model(config).eval()
 
 
-def _tokenizer() -> Qwen2Tokenizer:
+def tokenizer() -> Qwen2Tokenizer:
     """A byte-level tokenizer of a few hundred merges, learnt from the words that every text has."""
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -157,7 +158,7 @@ def _tokenizer() -> Qwen2Tokenizer:
 def load(folder: Path, slots: int = 3, tiles: int = 1, tile_frames: int = 64) -> AceStepModel:
     """Load the checkpoint that lies in ``folder``, by the way that a worker goes: launches of some runs and tiles."""
     spec = spec_of(folder.name)
-    parts, found = loading.load(spec, ModelConfig(model_dir=folder.parent), "cpu")
+    parts, found = loading.load(spec, ModelConfig(model_dir=folder.parent, precision=Precision.Float32), "cpu")
     return AceStepModel(spec, parts, found.loras, Sizes(10**9, slots, tiles, tile_frames))
 
 

@@ -20,7 +20,7 @@ from soundfleet_schemas import CATALOG, BackendSpec, GenerationRequest, Precisio
 from soundfleet_worker.backends.contract import EngineJob, ModelConfig, Output, Run
 from soundfleet_worker.backends.musicgen import MusicGenFactory, MusicGenModel
 from soundfleet_worker.musicgen.loading import load
-from soundfleet_worker.musicgen.studio import Pace
+from soundfleet_worker.musicgen.pace import Pace
 
 RATE = 3_200
 HOP = 640

@@ -32,6 +32,7 @@ class WorkerProcess:
             "SOUNDFLEET_ONLY": "generate.slow,generate.sketch",
             "SOUNDFLEET_LOG_LEVEL": "debug",
             "SOUNDFLEET_OFFLINE": "1",
+            "SOUNDFLEET_DEVICE": "cpu",
             **env,
         }
         with self.log.open("wb") as sink:

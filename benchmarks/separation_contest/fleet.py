@@ -19,8 +19,8 @@ TIMEOUT_SEC = 1800.0
 
 
 @contextmanager
-def fleet(scratch: Path, repository: Path, model: str, device: str, precision: str) -> Iterator[Producer]:
-    """A stack with one worker that serves one model; yields a client."""
+def fleet(scratch: Path, repository: Path, backend: str, device: str, precision: str) -> Iterator[Producer]:
+    """A stack with one worker that serves one backend (``kind.name``); yields a client."""
     with LocalStack(scratch / "stack") as stack:
         settings = {
             "SOUNDFLEET_SCRATCH_DIR": "/dev/shm" if os.path.isdir("/dev/shm") else str(scratch),
@@ -29,7 +29,7 @@ def fleet(scratch: Path, repository: Path, model: str, device: str, precision: s
             "SOUNDFLEET_OFFLINE": "1",
         }
         command = [sys.executable, "-m", "soundfleet_producer.cli", "worker"]
-        command += ["--only", f"separate.{model}", "--device", device]
+        command += ["--only", backend, "--device", device]
         worker = Child("the worker", command, scratch / "worker.log", {**os.environ, **stack.env, **settings})
         worker.start()
         try:
@@ -52,7 +52,7 @@ def measure(
     scratch: Path, repository: Path, model: str, device: str, precision: str, warm: Path, songs: list[Path]
 ) -> dict[str, float | str]:
     """Seconds for one song alone and for a backlog of all of them, and of all cores; the model is loaded and warm."""
-    with fleet(scratch, repository, model, device, precision) as client:
+    with fleet(scratch, repository, f"separate.{model}", device, precision) as client:
         separate(client, model, [warm])
         alone, acted = separate(client, model, songs[:1])
         before = core_sec()

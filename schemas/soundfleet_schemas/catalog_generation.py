@@ -45,6 +45,7 @@ def _musicgen(suffix: str, memory_mb: int, *, melody: bool = False) -> BackendSp
         memory_mb=memory_mb,
         inputs=("source", "reference") if melody else ("source",),
         default_guidance_scale=3.0,
+        channels=2 if suffix.startswith("stereo") else 1,
     )
 
 
@@ -67,6 +68,7 @@ def _ace_step(suffix: str, name: str, memory_mb: int, **differs: object) -> Back
         "memory_mb": memory_mb,
         "inputs": ("source", "reference"),
         "default_scheduler": SchedulerType.Euler,
+        "channels": 2,
     }
     return BackendSpec(**{**fields, **turbo, **differs})  # type: ignore[arg-type]
 

@@ -37,7 +37,7 @@ class EventType(StrEnum):
     retry = "retry"
     """An attempt failed; another follows at ``retry_at``."""
     requeued = "requeued"
-    """The delay of a retry is over, or a worker drained: the job waits in its lane again."""
+    """The delay of a retry is over, or ``worker`` handed the job back for what ``error`` says: it waits again."""
     fetched = "fetched"
     """The sources behind web addresses lie in the fleet's bucket: the job waits for its backend."""
     lost = "lost"

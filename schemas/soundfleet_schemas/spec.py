@@ -44,6 +44,8 @@ class BackendSpec(Record, frozen=True, kw_only=True):
     """Of a diffusion model; None says that steps, scheduler and guidance do not act."""
     default_scheduler: SchedulerType | None = None
     default_guidance_scale: float | None = None
+    channels: int | None = None
+    """Of the audio that a generation model makes; None where the model's files may have any number."""
 
 
 class Backend(Record, frozen=True, kw_only=True):

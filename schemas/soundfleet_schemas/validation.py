@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from .base import Strict, encode
-from .catalog import CATALOG, REFUSED
+from .catalog import CATALOG, why_refused
 from .decoding import code_of
 from .enums import BitDepth, OutputFormat
 from .errors import ErrorCode, error, show
@@ -122,8 +122,8 @@ def _backend(request: JobRequest, catalog: Mapping[str, BackendSpec]) -> Backend
     code = ErrorCode.INVALID_BACKEND if isinstance(request, GenerationRequest) else ErrorCode.INVALID_MODEL
     name, kind = backend_of(request), kind_of(request)
     spec = catalog.get(name)
-    if spec is None and name in REFUSED:
-        raise error(code, f"{name} cannot be served: {REFUSED[name]}")
+    if spec is None and (why := why_refused(name)) is not None:
+        raise error(code, f"{name} cannot be served: {why}")
     if spec is None:
         known = ", ".join(sorted(s.backend for s in catalog.values() if s.kind is kind))
         raise error(code, f"no backend that can {kind} is called {show(name)}; there are {known}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.commandline import CommandLine
@@ -21,6 +22,17 @@ def fleet(stack: Stack) -> Iterator[Fleet]:
     stack.redis.hset(stack.keys.backends, SPEC.backend, encode(SPEC))
     with Producer(stack.settings, stack.storage) as producer, workers(stack) as start:
         yield Fleet(stack, producer, start)
+
+
+@pytest.fixture(scope="session")
+def music_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of models as an operator has it: a tiny checkpoint of each generation family."""
+    from tests import ace_step_checkpoint, musicgen_checkpoint
+
+    folder = tmp_path_factory.mktemp("models")
+    musicgen_checkpoint.save_checkpoint(folder / "musicgen-small", rate=32_000)
+    ace_step_checkpoint.build(folder / "acestep-v15-turbo")
+    return folder
 
 
 @pytest.fixture

@@ -94,6 +94,9 @@ def test_a_second_signal_hands_everything_back_at_once(fleet: Fleet) -> None:
     worker.send(signal.SIGTERM)
     assert worker.process.wait(10) == 0
     assert fleet.told(job_id) == [EventType.claimed, EventType.requeued]
+    handed_back = fleet.events(job_id)[-1]
+    assert handed_back.error is not None
+    assert handed_back.error.message == f"worker {handed_back.worker} shuts down before the job is done."
     fleet.producer.cancel(job_id)
 
 

@@ -158,6 +158,9 @@ def test_jobs_go_back_uncharged_while_the_hub_is_away(
     done = fleet.completed(job)
     assert done.attempt > 1
     assert EventType.retry not in fleet.told(job)
+    why = next(event.error for event in fleet.events(job) if event.type is EventType.requeued)
+    assert why is not None
+    assert "503" in why.message, "who watches the job reads it, too"
     assert fleet.stack.redis.hget(fleet.stack.keys.job(job), "spared") == str(done.attempt - 1).encode()
 
 

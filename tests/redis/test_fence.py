@@ -8,7 +8,8 @@ import pytest
 
 from soundfleet_producer.queue import verbs
 from soundfleet_producer.queue.exchange import Exchange
-from soundfleet_schemas import Limits, ProgressUpdate
+from soundfleet_producer.queue.records import read_events
+from soundfleet_schemas import ErrorCode, Limits, ProgressUpdate, error
 
 from .conftest import EMPTY, FETCHED, Queue, cancelled, crash, result_of
 
@@ -74,6 +75,15 @@ def test_a_released_job_waits_at_the_front_and_no_attempt_is_charged(queue: Queu
     assert queue.members(queue.keys.leases) == []
     (claim,) = queue.claim("bob", 1)
     assert (claim.token.job_id, claim.token.attempt, claim.tries) == (job, 2, 1)
+
+
+def test_a_release_tells_why(queue: Queue) -> None:
+    """Who watches sees by whom the job was handed back, and for what; without a reason there is none."""
+    job, why = queue.submit(), error(ErrorCode.BACKEND_NOT_READY, "the hub is away").info
+    assert queue.do(verbs.release(queue.keys, queue.take(), queue.limits, why)) is verbs.Reply.ok
+    assert queue.do(verbs.release(queue.keys, queue.take("bob"), queue.limits)) is verbs.Reply.ok
+    events = [event for event in read_events(queue.client.xrange(queue.keys.events(job))) if event.type == "requeued"]
+    assert [(event.worker, event.error) for event in events] == [("alice", why), ("bob", None)]
 
 
 def test_a_cancelled_run_that_is_released_ends(queue: Queue) -> None:

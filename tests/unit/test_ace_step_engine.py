@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs the worker extra")
 pytest.importorskip("diffusers", reason="needs the worker extra")
 from tests.ace_step_checkpoint import build, job_of, load, play, spec_of  # noqa: E402
 
-from soundfleet_schemas import BackendStatus, ErrorCode, Stage  # noqa: E402
+from soundfleet_schemas import BackendStatus, ErrorCode, Precision, Stage  # noqa: E402
 from soundfleet_worker.backends.ace_step import AceStepFactory  # noqa: E402
 from soundfleet_worker.backends.contract import EngineJob, ModelConfig  # noqa: E402
 from soundfleet_worker.engine.loop import Engine  # noqa: E402
@@ -58,7 +58,7 @@ def test_runs_pass_through_the_engine(tmp_path: Path) -> None:
     """One ends, one is cancelled in the middle, one asks for what is not here; nobody disturbs the others."""
     folder, spec = build(tmp_path / "acestep-v15-turbo"), spec_of()
     told: list[FromEngine] = []
-    factory = AceStepFactory(spec, ModelConfig(model_dir=tmp_path))
+    factory = AceStepFactory(spec, ModelConfig(model_dir=tmp_path, precision=Precision.Float32))
     engine = Engine(
         {spec.backend: factory}, device="cpu", budget_bytes=BUDGET, send=told.append, progress_every_sec=0.0
     )

@@ -60,7 +60,7 @@ XL = "acestep-v15-xl-turbo"
 def test_a_checkpoint_in_several_files_is_loaded(folder: Path, tmp_path: Path) -> None:
     """And makes music, whose result names its weights and how it was made."""
     assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
-    model = loaded(factory_of(folder))
+    model = loaded(factory_of(folder, precision=Precision.Float32))
     [output] = play(model, job_of(model.spec, tmp_path))
     made = output.parameters
     assert made["checkpoint"] == TURBO
@@ -204,10 +204,10 @@ def test_a_checkpoint_that_is_not_here_says_how_to_get_it(tmp_path: Path) -> Non
         assert refusal(factory_of(tmp_path / version)).code is ErrorCode.BACKEND_NOT_READY
 
 
-def test_precision_is_the_operators(folder: Path, tmp_path: Path) -> None:
-    """fp32 on a CPU unless another was asked for; half the memory, and nearly the same music."""
-    full, half = loaded(factory_of(folder)), loaded(factory_of(folder, precision=Precision.BFloat16))
-    assert dtype_of(Precision.Auto, "cpu") is torch.float32
+def test_precision_is_the_operators(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half the memory, and nearly the same music."""
+    monkeypatch.setattr("soundfleet_worker.backends.precision.has_bfloat16", lambda _device: True)
+    full, half = (loaded(factory_of(folder, precision=p)) for p in (Precision.Float32, Precision.BFloat16))
     assert half._parts.weight_bytes < 0.6 * full._parts.weight_bytes
     tracks = []
     for model in (full, half):
@@ -237,3 +237,15 @@ def test_memory_is_predicted(folder: Path, tmp_path: Path) -> None:
     short, long = (model.memory_of(job_of(model.spec, tmp_path, duration_sec=seconds)) for seconds in (10, 100))
     assert long > 5 * short
     assert short > 10 * 48_000 * 2 * 4
+
+
+@pytest.mark.parametrize(("native", "floats"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_the_floats_are_the_processors_own(monkeypatch: pytest.MonkeyPatch, native: bool, floats: torch.dtype) -> None:
+    """Half-width ones where it multiplies them natively; a precision that was named acts, or is refused."""
+    monkeypatch.setattr("soundfleet_worker.backends.precision.has_bfloat16", lambda _device: native)
+    assert dtype_of(Precision.Auto, "cpu") is floats
+    assert dtype_of(Precision.Float32, "cpu") is torch.float32
+    if not native:
+        with pytest.raises(SoundfleetError) as caught:
+            dtype_of(Precision.BFloat16, "cpu")
+        assert caught.value.code is ErrorCode.BACKEND_NOT_READY

@@ -197,6 +197,26 @@ def test_short_music_is_cut_out_of_ten_seconds(
     assert ours.parameters["generated_sec"] == 10
 
 
+@pytest.mark.parametrize("task", [Task.text2music, Task.cover])
+def test_launches_of_one_run_make_the_same_music(
+    checkpoints: Path,
+    pipelines: dict[str, AceStepPipeline],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    task: Task,
+) -> None:
+    """Their words are not padded, unless there are two opinions of them."""
+    model = load(checkpoints / BASE, slots=1)
+    inputs, song, theirs_asked = {}, {}, {"audio_duration": 10.0}
+    if task is Task.cover:
+        inputs["source"] = recording(tmp_path / "source.npy", 10.0)
+        song = {"task": task, "cover_strength": 0.4}
+        theirs_asked |= {"src_audio": heard(inputs["source"]), "task_type": "cover", "audio_cover_strength": 0.4}
+    [ours] = play(model, job_of(model.spec, tmp_path, inputs=inputs, lyrics="soft rain", **song))
+    theirs = say(pipelines[BASE], monkeypatch, lyrics="soft rain", **theirs_asked)
+    np.testing.assert_allclose(ours.audio["track"], theirs, atol=CLOSE)
+
+
 def test_words_change_the_music(models: dict[str, AceStepModel], tmp_path: Path) -> None:
     """Prompt, lyrics and tempo each do: what is equal above is not equal for want of any effect."""
     model = models[BASE]

@@ -1,9 +1,9 @@
-"""Separation equals Demucs' own, and does not depend on who else is being separated."""
+"""Separation equals Demucs' own, and the stems that are delivered follow from it."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,36 +12,23 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the worker extra")
-from demucs.apply import BagOfModels, apply_model  # noqa: E402
+from demucs.apply import BagOfModels  # noqa: E402
 from demucs.demucs import Demucs  # noqa: E402
 from demucs.hdemucs import HDemucs  # noqa: E402
-from demucs.htdemucs import HTDemucs  # noqa: E402
-
-from soundfleet_schemas import (  # noqa: E402
-    CATALOG,
-    SOURCE,
-    STEMS,
-    BackendSpec,
-    SeparationRequest,
-    SoundfleetError,
-    StemSeparationOptions,
+from tests.small_demucs import (  # noqa: E402
+    RATE,
+    assert_close,
+    demucs_says,
+    estimates,
+    job_of,
+    noise,
+    separate,
+    small_htdemucs,
+    spec_of,
 )
-from soundfleet_worker.backends.contract import EngineJob, Output  # noqa: E402
-from soundfleet_worker.backends.demucs import DemucsModel, Separation  # noqa: E402
 
-RATE = 8_000
-SPEC: BackendSpec = CATALOG["htdemucs_mini"]
-
-
-def spec_of(segment_sec: float = 1.0) -> BackendSpec:
-    fields = {name: getattr(SPEC, name) for name in SPEC.__struct_fields__}
-    return BackendSpec(**{**fields, "sample_rate": RATE, "segment_sec": segment_sec})
-
-
-def small_htdemucs(seed: int) -> HTDemucs:
-    torch.manual_seed(seed)
-    shape: dict[str, Any] = {"channels": 8, "nfft": 512, "depth": 2, "bottom_channels": 16, "t_layers": 1, "t_heads": 2}
-    return HTDemucs(list(STEMS), samplerate=RATE, segment=1, **shape).eval()
+from soundfleet_schemas import STEMS, SoundfleetError  # noqa: E402
+from soundfleet_worker.backends.demucs import DemucsModel  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,54 +50,6 @@ def bag() -> BagOfModels:
 def specialists() -> BagOfModels:
     """A bag with one sub-model per stem, as htdemucs_ft is."""
     return BagOfModels([small_htdemucs(seed) for seed in range(4)], np.eye(4).tolist())
-
-
-def noise(seconds: float, seed: int = 0) -> np.ndarray:
-    """A mix of shape (2, n) with an offset and uneven loudness."""
-    chance = np.random.default_rng(seed)
-    audio = chance.standard_normal((2, round(seconds * RATE))) * np.array([[0.2], [0.1]]) + 0.01
-    return audio.astype(np.float32)
-
-
-def job_of(audio: np.ndarray, scratch: Path, spec: BackendSpec, **options: Any) -> EngineJob:
-    scratch.mkdir(parents=True, exist_ok=True)
-    np.save(scratch / "mix.npy", audio)
-    request = SeparationRequest(source="s3://b/k", options=StemSeparationOptions(model=spec.backend, **options))
-    return EngineJob("job", request, spec, {SOURCE: scratch / "mix.npy"}, scratch)
-
-
-def estimates(model: DemucsModel, jobs: Sequence[EngineJob]) -> list[dict[str, np.ndarray]]:
-    """Separate all jobs at once and return what the models said, before the sum rule."""
-    runs = [model.begin(job) for job in jobs]
-    while going := [run for run in runs if not run.done]:
-        model.step(going)
-    taken = []
-    for run in runs:
-        assert isinstance(run, Separation)
-        taken.append({stem: audio.numpy() for stem, audio in run.sums.take(run.mix.mean).items()})
-    return taken
-
-
-def separate(model: DemucsModel, job: EngineJob) -> Output:
-    run = model.begin(job)
-    while not run.done:
-        model.step([run])
-    return model.finish(run)
-
-
-def demucs_says(bag: BagOfModels, audio: np.ndarray, **how: Any) -> dict[str, np.ndarray]:
-    """What Demucs' own ``Separator`` gives."""
-    mix = torch.from_numpy(audio)
-    mono = mix.mean(0)
-    mean, std = mono.mean(), mono.std() + 1e-8
-    out = apply_model(bag, ((mix - mean) / std)[None], split=True, **how)[0] * std + mean
-    return dict(zip(STEMS, out.numpy(), strict=True))
-
-
-def assert_close(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
-    assert list(ours) == list(theirs)
-    for stem, audio in ours.items():
-        np.testing.assert_allclose(audio, theirs[stem], atol=1e-5, err_msg=stem)
 
 
 @pytest.mark.parametrize("slots", [1, 3, 8])
@@ -161,39 +100,6 @@ def test_it_equals_apply_model_for_the_older_classes(kind: str, tmp_path: Path) 
     job = job_of(audio, tmp_path, spec_of(), overlap_duration=0.25, shifts=0)
     [ours] = estimates(DemucsModel(spec_of(), bag, "cpu", 2), [job])
     assert_close(ours, demucs_says(bag, audio, shifts=0, overlap=0.25))
-
-
-@pytest.mark.parametrize("slots", [1, 3, 8])
-def test_company_changes_nothing(bag: BagOfModels, tmp_path: Path, slots: int) -> None:
-    """Bit for bit the same samples alone and among two others, because a launch always has the same shape."""
-    model = DemucsModel(spec_of(), bag, "cpu", slots)
-    jobs = [
-        job_of(noise(seconds, seed), tmp_path / str(seed), spec_of(), shifts=1, seed=seed)
-        for seed, seconds in enumerate((3.1, 0.3, 2.0))
-    ]
-    alone = [{stem: audio.copy() for stem, audio in estimates(model, [job])[0].items()} for job in jobs]
-    together = estimates(model, jobs)
-    for one, other in zip(alone, together, strict=True):
-        for stem in STEMS:
-            assert np.array_equal(one[stem], other[stem])
-
-
-def test_a_launch_is_shared_fairly(bag: BagOfModels, tmp_path: Path) -> None:
-    """With fewer slots than runs, no run is ever two windows ahead of another."""
-    model = DemucsModel(spec_of(), bag, "cpu", 2)
-    runs = [model.begin(job_of(noise(3.0), tmp_path / str(i), spec_of(), shifts=0)) for i in range(5)]
-    while not any(run.done for run in runs):
-        model.step(runs)
-        steps = [run.current_step for run in runs]
-        assert max(steps) - min(steps) <= 1
-
-
-def test_heavy_models_are_not_shared_on_a_cpu(bag: BagOfModels, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would only stretch every run, against its time limit; a launch of several windows takes several runs."""
-    assert DemucsModel(spec_of(), bag, "cpu").max_runs == 4
-    monkeypatch.setattr("soundfleet_worker.backends.demucs.LIGHT_PARAMETERS", 10)
-    assert DemucsModel(spec_of(), bag, "cpu").max_runs == 1
-    assert DemucsModel(spec_of(), bag, "cpu", 8).max_runs == 8
 
 
 def test_the_stems_add_up_to_the_mix(bag: BagOfModels, tmp_path: Path) -> None:
@@ -280,40 +186,6 @@ def test_one_stem_of_a_bag_of_specialists_costs_one_of_them(specialists: BagOfMo
     want = demucs_says(BagOfModels([specialists.models[1]]), audio, shifts=0, overlap=0.25)["bass"]
     np.testing.assert_allclose(output.audio["bass"], want, atol=1e-5)
     assert output.parameters["residual"].startswith("left out")
-
-
-def test_memory_that_runs_out_halves_the_launch(bag: BagOfModels) -> None:
-    """Down to a single window; then only fewer runs can help."""
-    model = DemucsModel(spec_of(), bag, "cpu", 4)
-    assert [model.shrink(), model.shrink(), model.shrink()] == [True, True, False]
-
-
-def test_a_launch_that_was_halved_grows_back(bag: BagOfModels) -> None:
-    """Up to what it was at first, and it takes the memory that it took then."""
-    model = DemucsModel(spec_of(), bag, "cpu", 6)
-    before = model.memory_bytes
-    assert not model.grow()
-    while model.shrink():
-        pass
-    assert model.memory_bytes < before
-    assert [model.grow(), model.grow(), model.grow(), model.grow()] == [True, True, True, False]
-    assert model.memory_bytes == before
-
-
-def test_a_launch_that_changes_its_size_midway_changes_only_rounding(bag: BagOfModels, tmp_path: Path) -> None:
-    """No window is lost or made twice."""
-    audio = noise(3.0)
-    job = job_of(audio, tmp_path, spec_of(), overlap_duration=0.25, shifts=0)
-    model = DemucsModel(spec_of(), bag, "cpu", 4)
-    run = model.begin(job)
-    model.shrink()
-    model.shrink()
-    while not run.done:
-        model.step([run])
-        model.grow()
-    assert isinstance(run, Separation)
-    ours = {stem: stem_audio.numpy() for stem, stem_audio in run.sums.take(run.mix.mean).items()}
-    assert_close(ours, demucs_says(bag, audio, shifts=0, overlap=0.25))
 
 
 def test_a_separation_without_audio_is_refused(bag: BagOfModels, tmp_path: Path) -> None:

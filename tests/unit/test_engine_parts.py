@@ -10,7 +10,7 @@ import pytest
 from soundfleet_schemas import ErrorCode, ErrorInfo, SoundfleetError, error
 from soundfleet_worker.engine.channel import CONGESTED_BYTES, Channel
 from soundfleet_worker.engine.config import EngineConfig, read_config
-from soundfleet_worker.engine.devices import MEGABYTE, budget_bytes, choose_device
+from soundfleet_worker.engine.devices import MEGABYTE, budget_bytes, choose_device, take_device
 from soundfleet_worker.engine.faults import describe, is_out_of_memory, is_poison, trace
 from soundfleet_worker.engine.wire import FROM_ENGINE, HEADER, Cancel, Failed, frame
 
@@ -111,6 +111,31 @@ def test_the_memory_budget_is_what_was_set_or_a_share() -> None:
     assert budget_bytes("cpu", 0) > 100 * MEGABYTE
 
 
+def test_the_budget_of_a_gpu_leaves_other_processes_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three quarters of an empty one, else most of what is free."""
+    torch = pytest.importorskip("torch", reason="needs the worker extra")
+    for free, budget in ((140, 105), (20, 18)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device, free=free: (free << 30, 140 << 30))
+        assert budget_bytes("cuda:0", 0) == budget << 30
+
+
+def test_a_device_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line; a CPU is always there."""
+    torch = pytest.importorskip("torch", reason="needs the worker extra")
+
+    def busy(_device: str) -> None:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nCompile with ...")
+
+    monkeypatch.setattr(torch.cuda, "set_device", busy)
+    take_device("cpu")
+    with pytest.raises(SoundfleetError) as caught:
+        take_device("cuda:1")
+    assert caught.value.code == ErrorCode.DEVICE_FAILED
+    assert caught.value.info.message.splitlines() == [
+        "cuda:1 cannot be used: CUDA error: all CUDA-capable devices are busy or unavailable."
+    ]
+
+
 @pytest.mark.parametrize(
     ("exc", "code"),
     [
@@ -118,10 +143,14 @@ def test_the_memory_budget_is_what_was_set_or_a_share() -> None:
         (MemoryError(), ErrorCode.OUT_OF_MEMORY),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), ErrorCode.OUT_OF_MEMORY),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), ErrorCode.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling cublasCreate"), ErrorCode.OUT_OF_MEMORY),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), ErrorCode.OUT_OF_MEMORY),
+        (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), ErrorCode.OUT_OF_MEMORY),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), ErrorCode.OUT_OF_MEMORY),
         (RuntimeError("CUDA error: device-side assert triggered"), ErrorCode.DEVICE_FAILED),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), ErrorCode.DEVICE_FAILED),
         (RuntimeError("CUDA driver initialization failed"), ErrorCode.DEVICE_FAILED),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), ErrorCode.DEVICE_FAILED),
         (RuntimeError("shape mismatch"), ErrorCode.MODEL_INFERENCE_FAILED),
         (ValueError("out of memory is only a word here"), ErrorCode.MODEL_INFERENCE_FAILED),
         (KeyError(), ErrorCode.MODEL_INFERENCE_FAILED),
@@ -140,6 +169,30 @@ def test_only_some_device_errors_end_the_process() -> None:
     assert is_poison(RuntimeError("CUDA error: unspecified launch failure"))
     assert not is_poison(RuntimeError("CUDA driver initialization failed"))
     assert not is_poison(RuntimeError("CUDA out of memory"))
+
+
+def raised(top: Exception, below: Exception) -> Exception:
+    """An exception that was raised while another was handled."""
+    top.__context__ = below
+    return top
+
+
+def test_a_broken_device_is_known_behind_other_errors() -> None:
+    """By its number, too, whatever a library has made of it."""
+    numbered = RuntimeError("CUDA error: ?")
+    numbered.error_code = 700  # type: ignore[attr-defined]  # as torch.AcceleratorError has it
+    assert is_poison(numbered)
+    unusable = raised(error(ErrorCode.MODEL_LOAD_FAILED, "the files cannot be used"), numbered)
+    assert is_poison(unusable)
+    assert describe(unusable, ErrorCode.INTERNAL_ERROR).code == ErrorCode.DEVICE_FAILED
+
+
+def test_memory_that_ran_out_in_a_graph_is_known_behind_the_graphs_own_error() -> None:
+    """To end the capture is then an error, too; by itself it says nothing of memory."""
+    capture = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    assert not is_out_of_memory(capture)
+    assert is_out_of_memory(raised(capture, RuntimeError("CUDA out of memory")))
+    assert not is_out_of_memory(raised(RuntimeError("shape mismatch"), RuntimeError("CUDA out of memory")))
 
 
 def test_torchs_own_out_of_memory_is_known() -> None:

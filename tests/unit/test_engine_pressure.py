@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.unit.desk import Desk
+from tests.unit.desk import CountModel, Desk
 
 from soundfleet_worker.engine.pressure import PATIENCE
 
@@ -83,3 +83,27 @@ def test_a_launch_never_grows_beyond_the_budget(tmp_path: Path) -> None:
     desk.finish_all()
     assert sizes == {2}
     assert desk.ends() == {"a": "Finished"}
+
+
+def test_a_model_that_has_no_memory_to_shrink_gives_way_to_fewer_runs(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To move what it holds takes memory, too."""
+    sizes: list[int] = []
+
+    def tight(names: list[str], _slots: int) -> None:
+        sizes.append(len(names))
+        if len(names) > 1:
+            raise MemoryError
+
+    def shrink(_model: CountModel) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr(CountModel, "shrink", shrink)
+    desk.count.before_step = tight
+    desk.open()
+    for name in "ab":
+        desk.start(name, "x 2")
+    desk.finish_all()
+    assert sizes[:3] == [2, 1, 1]
+    assert set(desk.ends().values()) == {"Finished"}

@@ -5,23 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from ipaddress import ip_network
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.hosts import MAX_BYTES, POLICY, Host, answer, files, hosting, refused
 
-from soundfleet_schemas import ErrorCode, SoundfleetError
-from soundfleet_worker.fetch import FetchPolicy, fetch_url
+from soundfleet_schemas import ErrorCode
+from soundfleet_worker.fetch import fetch_url
 
 BODY = b"sound" * 1000
-MAX_BYTES = len(BODY)
-POLICY = FetchPolicy((ip_network("127.0.0.1"),), read_sec=5.0)
-HASTY = POLICY._replace(read_sec=0.3)
-
-
-def answer(status: int, *headers: str, body: bytes = b"") -> bytes:
-    return "\r\n".join([f"HTTP/1.1 {status} X", *headers, "", ""]).encode("latin-1") + body
 
 
 def moved(to: str, status: int = 302) -> bytes:
@@ -75,67 +68,12 @@ REFUSALS = {
     ErrorCode.SOURCE_FORBIDDEN: "/401 /403 /451 /inside /metadata /port /login /file /bracket",
 }
 
-Handler = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Host:
-    """A server on 127.0.0.1 that sends the bytes of ``ANSWERS``, or lets ``handler`` write; it keeps the requests."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.handler: Handler | None = None
-        self.requests: list[bytes] = []
-        self.open = 0
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.open += 1
-        try:
-            request = await reader.readuntil(b"\r\n\r\n")
-            self.requests.append(request)
-            if self.handler is not None:
-                await self.handler(request, writer)
-            else:
-                path = request.split()[1].decode().partition("?")[0]
-                writer.write(ANSWERS[path].replace(b"{port}", str(self.port).encode()))
-                await writer.drain()
-        except ConnectionError:  # the other side has seen enough
-            pass
-        finally:
-            self.open -= 1
-            writer.close()
-
 
 @pytest.fixture
 async def host() -> AsyncIterator[Host]:
     """A host whose answers the test chooses."""
-    host = Host()
-    server = await asyncio.start_server(host.serve, "127.0.0.1", 0)
-    async with server:
-        host.port = server.sockets[0].getsockname()[1]
+    async with hosting(ANSWERS) as host:
         yield host
-
-
-def files(directory: Path) -> list[str]:
-    """Names of what is there."""
-    return [file.name for file in directory.iterdir()]
-
-
-async def until(predicate: Callable[[], object]) -> None:
-    """Let the loop run until something is true."""
-    async with asyncio.timeout(10):
-        while not predicate():  # noqa: ASYNC110 - what happens in files and sockets sets no event
-            await asyncio.sleep(0.01)
-
-
-async def refused(url: str, directory: Path, policy: FetchPolicy = POLICY) -> SoundfleetError:
-    """Fetch what cannot be fetched; return the error, and see that nothing is left."""
-    with pytest.raises(SoundfleetError) as caught:
-        await fetch_url(url, directory / "in", MAX_BYTES, policy)
-    assert not files(directory)
-    return caught.value
 
 
 @pytest.mark.parametrize("path", WHOLE.split())
@@ -199,77 +137,6 @@ async def test_nobody_listens(tmp_path: Path) -> None:
         failure = await refused(f"http://127.0.0.1:{free.getsockname()[1]}/", tmp_path)
     assert failure.code is ErrorCode.SOURCE_UNAVAILABLE
     assert "ConnectionRefusedError" in str(failure)
-
-
-def drip(head: bytes, drop: bytes, every_sec: float = 0.02) -> Handler:
-    """Send a head at once, and the rest in drops for ever."""
-
-    async def handle(_request: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(head)
-        while True:
-            writer.write(drop)
-            await writer.drain()
-            await asyncio.sleep(every_sec)
-
-    return handle
-
-
-@pytest.mark.parametrize(
-    ("head", "drop", "message"),
-    [
-        (b"HTTP/1.1 200 OK\r\nX: ", b"x", "does not answer in time"),
-        (answer(200, "Content-Length: 5000"), b"", "does not answer in time"),
-        (answer(200, "Transfer-Encoding: chunked") + b"1;", b"x", "does not answer in time"),
-        (answer(200, "Content-Length: 5000"), b"x", "less than 4096 bytes a second"),
-        (answer(200, "Transfer-Encoding: chunked"), b"1\r\nx\r\n", "less than 4096 bytes a second"),
-    ],
-)
-async def test_a_host_that_drips_is_given_up(
-    host: Host, tmp_path: Path, head: bytes, drop: bytes, message: str
-) -> None:
-    """In its head, in its silence, in a chunk's head, and in a body that never stands still."""
-    host.handler = drip(head, drop)
-    failure = await refused(host.url("/"), tmp_path, HASTY._replace(rate_after_sec=0.2))
-    assert failure.code is ErrorCode.SOURCE_UNAVAILABLE
-    assert message in str(failure)
-
-
-async def test_the_whole_has_its_time(host: Host, tmp_path: Path) -> None:
-    """Whatever the parts take."""
-    host.handler = drip(answer(200, "Content-Length: 5000"), b"x")
-    failure = await refused(host.url("/"), tmp_path, POLICY._replace(total_sec=0.3))
-    assert failure.code is ErrorCode.SOURCE_UNAVAILABLE
-    assert "took over 0.3 s" in str(failure)
-
-
-async def test_a_flood_of_tiny_chunks_lets_others_work(host: Host, tmp_path: Path) -> None:
-    """The worker's leases are renewed in the same loop."""
-    host.handler = drip(answer(200, "Transfer-Encoding: chunked"), b"1\r\nx\r\n" * 20_000, 0)
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.create_task(count())
-    failure = await refused(host.url("/"), tmp_path)
-    counting.cancel()
-    assert failure.code is ErrorCode.FILE_TOO_LARGE
-    assert turns >= MAX_BYTES, "the loop went round for every chunk"
-
-
-async def test_a_cancelled_fetch_leaves_nothing(host: Host, tmp_path: Path) -> None:
-    """No file, and no connection, at once."""
-    host.handler = drip(answer(200, "Content-Length: 5000"), b"x")
-    task = asyncio.create_task(fetch_url(host.url("/"), tmp_path / "in", MAX_BYTES, POLICY))
-    await until(lambda: files(tmp_path))
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not files(tmp_path)
-    await until(lambda: not host.open)
 
 
 async def test_a_full_disk_is_not_the_hosts_fault(host: Host, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from soundfleet_worker.backends.contract import EngineJob, ModelConfig, Run  # n
 from soundfleet_worker.backends.musicgen import MusicGenFactory, MusicGenModel  # noqa: E402
 from soundfleet_worker.engine.loop import Engine  # noqa: E402
 from soundfleet_worker.engine.wire import Cancel, Cancelled, Finished, FromEngine, Progress, Start  # noqa: E402
+from soundfleet_worker.musicgen.pace import Pace  # noqa: E402
 from soundfleet_worker.musicgen.piece import Phase, Piece  # noqa: E402
-from soundfleet_worker.musicgen.studio import Pace  # noqa: E402
 
 PACE = Pace(span=4, fill=6, others=1)
 PROMPTS = ("warm lofi", "rain on a tin roof, slow piano, tape noise", "x", "drums", "a", "long walk home", "bass", "y")

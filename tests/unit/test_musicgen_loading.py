@@ -183,7 +183,7 @@ def test_another_architecture_is_refused(copied: Path) -> None:
     ("differs", "why"),
     [
         ({"inputs": ("source", "reference")}, "it is a musicgen, which follows no melody"),
-        ({"model_version": "musicgen-stereo-small"}, "it is mono"),
+        ({"model_version": "musicgen-stereo-small", "channels": 2}, "it is mono"),
     ],
 )
 def test_another_member_of_the_family_is_refused(copied: Path, differs: dict[str, Any], why: str) -> None:
@@ -195,6 +195,46 @@ def test_another_member_of_the_family_is_refused(copied: Path, differs: dict[str
         MusicGenFactory(spec, ModelConfig(model_dir=copied)).load("cpu", lambda _status, _percent: None)
 
 
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"stereo": True}, "it is stereo"),
+        ({"melody": True}, "it is a musicgen_melody, which follows a melody"),
+        ({"stereo": True, "melody": True}, "it is a musicgen_melody, which follows a melody"),
+    ],
+)
+def test_a_checkpoint_that_can_more_is_refused_too(tmp_path: Path, how: dict[str, bool], why: str) -> None:
+    """Its tracks would be called those of another model, and answer for them."""
+    save_checkpoint(tmp_path / NAME, **how)
+    said = refused(tmp_path)
+    assert why in str(said)
+    assert said.info.action == f"Replace them by those of {NAME}: soundfleet backends pull musicgen."
+
+
+@pytest.mark.parametrize(
+    ("version", "width", "size"),
+    [
+        ("musicgen-small", 1536, "medium"),
+        ("musicgen-small", 2048, "large"),
+        ("musicgen-medium", 1024, "small"),
+        ("musicgen-stereo-large", 1536, "medium"),
+        ("musicgen-melody", 2048, "large"),
+        ("musicgen-melody-large", 1536, "medium"),
+    ],
+)
+def test_another_published_size_under_a_name_is_refused(copied: Path, version: str, width: int, size: str) -> None:
+    """By the width of its decoder; the catalogue says what memory the model of that name takes."""
+    spec = spec_of(model_version=version, channels=None, inputs=("source", "reference") if "melody" in version else ())
+    folder = (copied / NAME).rename(copied / version)
+    config = json.loads((folder / "config.json").read_text())
+    config["decoder"]["hidden_size"] = width
+    if "melody" in version:
+        config["model_type"] = "musicgen_melody"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SoundfleetError, match=f"MODEL_LOAD_FAILED: .* it is of the size {size}"):
+        MusicGenFactory(spec, ModelConfig(model_dir=copied)).load("cpu", lambda _status, _percent: None)
+
+
 def test_another_sample_rate_is_refused(copied: Path) -> None:
     """The catalogue's is what the supervisor resamples to and what the result claims."""
     factory = MusicGenFactory(spec_of(sample_rate=32_000), ModelConfig(model_dir=copied))
@@ -203,8 +243,11 @@ def test_another_sample_rate_is_refused(copied: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", list(Precision))
-def test_every_precision_decodes(published: Path, tmp_path: Path, precision: Precision) -> None:
+def test_every_precision_decodes(
+    published: Path, tmp_path: Path, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The result says which one acted; audio is float32 in all of them."""
+    monkeypatch.setattr("soundfleet_worker.backends.precision._cpu_has", lambda _floats: True)
     factory = MusicGenFactory(spec_of(), ModelConfig(model_dir=published, precision=precision))
     model = factory.load("cpu", lambda _status, _percent: None)
     assert isinstance(model, MusicGenModel)

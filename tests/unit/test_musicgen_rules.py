@@ -68,7 +68,16 @@ def test_the_delay_pattern_is_that_of_transformers(codebooks: int, channels: int
 def test_what_is_laid_out_is_read_back() -> None:
     """Frames that are all known come back as they went in."""
     pattern, codes = Pattern(8, 2, pad=64), torch.randint(64, (8, 11))
-    assert torch.equal(pattern.read(pattern.lay(11, codes), 11), codes)
+    row = pattern.lay(11, codes)
+    assert torch.equal(pattern.read(row, 0, 11), codes)
+    assert torch.equal(pattern.read(row, 4, 7), codes[:, 4:7])
+
+
+def test_a_frame_is_complete_when_its_last_codebook_is() -> None:
+    """The last codebook comes three positions after the first; before that there is nothing to be heard."""
+    pattern = Pattern(4, 1, pad=64)
+    assert [pattern.complete(position) for position in (0, 3, 4, 5)] == [0, 0, 1, 2]
+    assert pattern.complete(pattern.length(11) - 1) == 11
 
 
 # Windows
@@ -197,16 +206,20 @@ def test_a_prompt_that_is_cut_is_told_of_in_the_result(model: MusicGenModel, tmp
 
 
 def test_a_run_says_where_it_is(model: MusicGenModel, tmp_path: Path) -> None:
-    """Tokens, then pieces of audio, which are the stage decode; every call moves it on."""
+    """Every call moves it on; what is complete becomes audio at once, so that little is left after the last token."""
     run = model.begin(job_of(tmp_path, seconds=12))
-    tokens = 12 * FRAME_RATE + 3
-    assert run.total_steps - run.decode_steps == tokens
-    assert run.decode_steps == model._checkpoint.codec.steps(12 * FRAME_RATE)
+    tokens, codec = 12 * FRAME_RATE + 3, model._checkpoint.codec
+    assert run.total_steps == tokens + codec.steps(12 * FRAME_RATE)
+    stages = []
     while not run.done:
         before = run.current_step
         model.step([run])
         assert before < run.current_step <= run.total_steps
-        assert run.stage is (Stage.decode if run.current_step >= tokens else Stage.infer)
+        if not stages or stages[-1] is not run.stage:
+            stages.append(run.stage)
+            after = run.total_steps - run.current_step
+    assert stages == [Stage.infer, Stage.decode]
+    assert 0 < after <= 2
     assert run.current_step == run.total_steps
     parameters = model.finish(run).parameters
     assert parameters["checkpoint"] == NAME

@@ -18,15 +18,19 @@ from tests.musicgen_checkpoint import (  # noqa: E402
     build,
     finish_all,
     job_of,
-    load_model,
     save_checkpoint,
+    spec_of,
     tokenizer,
 )
 
+from soundfleet_schemas import CATALOG, Precision  # noqa: E402
+from soundfleet_worker.backends.contract import ModelConfig  # noqa: E402
 from soundfleet_worker.backends.musicgen import MusicGenModel  # noqa: E402
 from soundfleet_worker.musicgen.launch import FixedLaunch  # noqa: E402
+from soundfleet_worker.musicgen.loading import load  # noqa: E402
+from soundfleet_worker.musicgen.pace import Pace  # noqa: E402
 from soundfleet_worker.musicgen.piece import Piece  # noqa: E402
-from soundfleet_worker.musicgen.studio import Pace  # noqa: E402
+from soundfleet_worker.musicgen.sampling import Knobs, choose  # noqa: E402
 
 SECONDS = 6
 PROMPTS = ("warm lofi", "a very slow piece for rain, tape and piano", "x")
@@ -53,9 +57,16 @@ def melodious(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return _pair(tmp_path_factory.mktemp("models"), stereo=request.param == "stereo", melody=True)
 
 
-def _pair(directory: Path, **how: Any) -> tuple[MusicGenModel, Any]:
-    save_checkpoint(directory / NAME, **how)
-    return load_model(directory, pace=Pace(span=5, fill=7, others=2)), build(**how)
+def _pair(directory: Path, *, stereo: bool, melody: bool = False) -> tuple[MusicGenModel, Any]:
+    save_checkpoint(directory / NAME, stereo=stereo, melody=melody)
+    of_the_kind = CATALOG["musicgen_melody" if melody else "musicgen"]
+    spec = spec_of(channels=2 if stereo else 1, inputs=of_the_kind.inputs)
+    source = ModelConfig(model_dir=directory, precision=Precision.Float32)
+    with torch.inference_mode():
+        loaded = load(spec, source, torch.device("cpu"))
+        return MusicGenModel(spec, loaded, slots=8, pace=Pace(span=5, fill=7, others=2)), build(
+            stereo=stereo, melody=melody
+        )
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
@@ -189,3 +200,72 @@ def compare_launches(model: MusicGenModel, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(model._studio, "_launch", FixedLaunch(model._studio._network, slots))
     for piece, codes in zip(ours(model, tmp_path, PROMPTS), expected, strict=True):
         assert torch.equal(piece.codes, codes)
+
+
+def test_a_launch_of_fixed_shapes_leaves_a_slot_alone_that_is_being_filled(
+    pair: tuple[MusicGenModel, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes into the caches of every slot, and a long source is filled between its spans."""
+    model, audio = pair[0], noise(seconds=3.2)
+    (alone,) = ours(model, tmp_path, PROMPTS[:1], inputs={"source": audio})
+    monkeypatch.setattr(model._studio, "_launch", FixedLaunch(model._studio._network, model._studio.slots))
+    first = model.begin(job_of(tmp_path, PROMPTS[1], seconds=SECONDS, temperature=0.0))
+    model.step([first])
+    late = model.begin(job_of(tmp_path, PROMPTS[0], seconds=SECONDS, temperature=0.0, inputs={"source": audio}))
+    finish_all(model, [first, late])
+    for run in (first, late):
+        model.finish(run)
+    assert isinstance(late, Piece)
+    assert torch.equal(late.codes, alone.codes)
+
+
+def test_a_graph_is_made_anew_when_a_cache_has_moved(
+    pair: tuple[MusicGenModel, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where memory ran out on the way to more slots: the caches that had grown by then are at another place."""
+    slots = pair[0]._studio.slots
+    launch = FixedLaunch(pair[0]._studio._network, slots)
+    before = launch._graph(16, 1)
+    assert launch._graph(16, 1) is before
+    make, calls = torch.empty, iter(range(10))
+
+    def scarce(*args: Any, **how: Any) -> torch.Tensor:
+        if next(calls) == 2:
+            raise MemoryError
+        return make(*args, **how)
+
+    monkeypatch.setattr(torch, "empty", scarce)
+    with torch.inference_mode(), pytest.raises(MemoryError):
+        slots.grow(slots.count + 1)
+    assert launch._graph(16, 1) is not before
+
+
+def test_the_drawn_token_is_that_of_a_stable_order() -> None:
+    """Where the number falls among the tokens from the likeliest on; of equal ones the first comes first."""
+    draws = torch.Generator().manual_seed(1)
+    for step in range(40):
+        logits = torch.randn(4, 3, 64, generator=draws) * 3
+        if step % 2:
+            logits = logits.round()
+        uniform = torch.rand(4, 3, generator=draws) if step % 3 else torch.full((4, 3), 1 - 2.0**-24)
+        knobs = Knobs(torch.ones(4), torch.tensor([0.5, 1, 1, 2]), torch.tensor([1, 5, 64, 64]), torch.ones(4))
+        knobs.top_p[2] = 0.6
+        assert torch.equal(choose(logits, uniform, knobs), drawn_slowly(logits, uniform, knobs))
+
+
+def drawn_slowly(logits: torch.Tensor, uniform: torch.Tensor, knobs: Knobs) -> torch.Tensor:
+    """Row by row, token by token."""
+    drawn = torch.zeros(logits.shape[:2], dtype=torch.long)
+    for slot in range(logits.shape[0]):
+        for book in range(logits.shape[1]):
+            row = logits[slot, book]
+            order = sorted(range(len(row)), key=lambda token: (-float(row[token]), token))[: int(knobs.top_k[slot])]
+            scaled = torch.full_like(row, -torch.inf)
+            scaled[: len(order)] = row[order] / knobs.temperature[slot]
+            shares = torch.softmax(scaled, dim=0)
+            sums = torch.cumsum(shares, dim=0)
+            count = max(1, int((sums - shares < knobs.top_p[slot])[: len(order)].sum()))
+            target = uniform[slot, book] * sums[count - 1]
+            place = min(int((sums <= target).sum()), count - 1)
+            drawn[slot, book] = order[place]
+    return drawn

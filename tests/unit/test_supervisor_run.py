@@ -1,29 +1,24 @@
-"""A run in hand: what stops it, how long its lease is trusted, what it tells, and how it is settled."""
+"""A run in hand: what stops it, how long its lease is trusted, and what it tells."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import threading
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import pytest
-import structlog
+from tests.runs import KEYS, LIMITS, Clock, Server, run_in_hand
 
-from soundfleet_producer.queue.exchange import Exchange
-from soundfleet_producer.queue.verbs import Claim, Reply, Token
+from soundfleet_producer.queue.verbs import Reply
 from soundfleet_schemas import (
     DEFAULT_LIMITS,
     ErrorCode,
     GenerationRequest,
-    JobResult,
-    Keys,
-    Limits,
     ProgressUpdate,
     SoundfleetError,
     Stage,
@@ -31,46 +26,13 @@ from soundfleet_schemas import (
     error,
     new_id,
 )
-from soundfleet_worker.supervisor import clock, settle
+from soundfleet_worker.supervisor import clock
 from soundfleet_worker.supervisor.duties.control import Control
 from soundfleet_worker.supervisor.duties.leases import Renewer, Watchman
-from soundfleet_worker.supervisor.outcome import Completed, Failed, Outcome, Stop
+from soundfleet_worker.supervisor.outcome import Stop
 from soundfleet_worker.supervisor.prepare import read
 from soundfleet_worker.supervisor.reporter import News, Reporter
 from soundfleet_worker.supervisor.run import Run
-from soundfleet_worker.supervisor.scratch import Scratch
-from soundfleet_worker.supervisor.tools import Tools
-
-KEYS = Keys("test")
-LIMITS = Limits(lease_sec=10, lease_trust=0.9, renew_every_sec=2)
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.sec = 1000.0
-
-    def __call__(self) -> float:
-        return self.sec
-
-
-class Server:
-    """Records exchanges by their script's name, and answers each from a list."""
-
-    def __init__(self, *answers: object) -> None:
-        self.answers = list(answers)
-        self.asked: list[tuple[str, list[Any]]] = []
-
-    def perform(self, exchange: Exchange[Any]) -> Awaitable[Any]:
-        self.asked.append((exchange.script.name, list(exchange.args)))
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        answer = self.answers.pop(0) if self.answers else Reply.ok
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
-        return future
 
 
 @pytest.fixture
@@ -84,10 +46,8 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def run(time: Clock, tmp_path: Path) -> Iterator[Run]:
     """A run whose lease began now."""
-    scratch = Scratch(str(tmp_path))
-    claim = Claim(Token(new_id(), "w", 1), tries=1, crashes=0, raw_request=b"", created_at_ms=0)
-    yield Run(claim, time.sec, LIMITS, scratch, structlog.get_logger())
-    scratch.close()
+    with run_in_hand(time, tmp_path) as run:
+        yield run
 
 
 def test_a_lease_is_trusted_for_nine_tenths_of_its_time_from_when_it_was_asked_for(run: Run, time: Clock) -> None:
@@ -237,81 +197,6 @@ async def test_control_cancels_the_run_it_names_and_no_other(run: Run) -> None:
     assert run.stop_reason is None
     control.hear(run.token.job_id.encode())
     assert run.stop_reason is Stop.cancelled
-
-
-def _result(run: Run) -> JobResult:
-    return JobResult(job_id=run.token.job_id, attempt=1, output_dir="", processing_time=1, model_used="m", file_size=0)
-
-
-def _tools(server: Server) -> Tools:
-    return cast(Tools, SimpleNamespace(keys=KEYS, limits=LIMITS, batcher=server))
-
-
-_AWAY = error(ErrorCode.QUEUE_UNAVAILABLE, "away")
-_LATER = error(ErrorCode.STORAGE_UNAVAILABLE, "s3").info
-_NEVER = error(ErrorCode.AUDIO_CORRUPT, "mp3").info
-
-
-@pytest.mark.parametrize(
-    ("outcome", "verb"),
-    [
-        (None, "settle_completed"),
-        (Failed(_LATER), "settle_failed"),
-        (Failed(_NEVER), "settle_failed"),
-        (Stop.cancelled, "settle_cancelled"),
-        (Stop.drained, "release"),
-    ],
-)
-async def test_every_outcome_has_its_verb(run: Run, outcome: Outcome | None, verb: str) -> None:
-    """One exchange each."""
-    server = Server()
-    await settle.settle(run, outcome or Completed(_result(run), "f"), _tools(server))
-    assert [name for name, _ in server.asked] == [verb]
-
-
-@pytest.mark.parametrize(
-    ("info", "tries", "final", "reason"),
-    [(_LATER, 1, False, ""), (_LATER, 3, True, "attempts"), (_NEVER, 1, True, "permanent")],
-)
-async def test_a_failure_is_judged_by_the_attempts_that_count(
-    run: Run, info: Any, tries: int, final: bool, reason: str
-) -> None:
-    """Crashes and drains are in the attempt's number and not in the tries."""
-    run.claim = run.claim._replace(tries=tries)
-    server = Server()
-    await settle.settle(run, Failed(info, "d" * 10_000), _tools(server))
-    args = server.asked[0][1]
-    assert ((args[4] == -1), args[5], len(args[6])) == (final, reason, settle.DETAIL_CHARS)
-
-
-async def test_nothing_is_said_of_a_lost_run(run: Run, time: Clock) -> None:
-    """Told that it is lost, or found to be by the clock."""
-    server = Server()
-    await settle.settle(run, Stop.lost, _tools(server))
-    time.sec += 9
-    await settle.settle(run, Completed(_result(run), None), _tools(server))
-    assert server.asked == []
-
-
-async def test_a_settlement_is_repeated_while_redis_is_away_and_dropped_with_the_lease(run: Run, time: Clock) -> None:
-    """Two failures and a success; then nothing but failures until the deadline."""
-    server = Server(_AWAY, _AWAY, Reply.ok)
-    await settle.settle(run, Stop.drained, _tools(server))
-    assert len(server.asked) == 3
-    time.sec += 8.5
-    server = Server(*[_AWAY] * 50)
-    settling = asyncio.create_task(settle.settle(run, Stop.drained, _tools(server)))
-    await asyncio.sleep(0.12)
-    time.sec += 0.5
-    await settling
-    assert 2 <= len(server.asked) < 10
-
-
-async def test_a_superseded_settlement_changes_nothing_and_is_not_repeated(run: Run) -> None:
-    """The fence has spoken."""
-    server = Server(Reply.superseded)
-    await settle.settle(run, Completed(_result(run), None), _tools(server))
-    assert len(server.asked) == 1
 
 
 def test_a_request_without_a_seed_gets_the_same_one_in_every_attempt() -> None:

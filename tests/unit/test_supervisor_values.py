@@ -13,7 +13,7 @@ from soundfleet_schemas import ErrorCode
 from soundfleet_worker.supervisor.crash import Death, attribute
 from soundfleet_worker.supervisor.gate import Gate
 from soundfleet_worker.supervisor.meter import CpuMeter
-from soundfleet_worker.supervisor.pace import Pace, Steps
+from soundfleet_worker.supervisor.pace import Pace
 
 
 def test_the_supervisor_does_not_import_torch() -> None:
@@ -42,39 +42,6 @@ def test_a_death_is_attributed_from_what_is_left(death: Death, code: ErrorCode, 
     assert info.code is code
     assert words in info.message
     assert info.retryable
-
-
-def test_how_long_a_step_takes_is_unknown_until_one_was_seen() -> None:
-    """Ten steps in five seconds."""
-    steps = Steps()
-    steps.heard(100.0, 0, 30)
-    assert steps.step_sec(105.0, 0) is None
-    steps.heard(105.0, 10, 30)
-    assert steps.step_sec(105.0, 10) == 0.5
-
-
-@pytest.mark.parametrize("heard", [0, 40])
-def test_the_speed_is_right_from_the_middle_on_after_a_long_wait_for_a_slot(heard: int) -> None:
-    """A minute passed in which no step was made, before the first or after the source was heard; then ten a second."""
-    steps = Steps()
-    for step in range(heard + 1):
-        steps.heard(step / 10, step, 1000)
-    for step in range(heard + 1, 1000):
-        now = 60.0 + step / 10
-        steps.heard(now, step, 1000)
-        if step >= 500:
-            assert steps.step_sec(now, step) == pytest.approx(0.1, rel=0.2)
-
-
-def test_a_run_that_begins_again_has_a_new_speed() -> None:
-    """What its first engine did in a second says nothing of the second engine."""
-    steps = Steps()
-    steps.heard(0.0, 0, 100)
-    steps.heard(1.0, 90, 100)
-    steps.heard(50.0, 1, 100)
-    assert steps.step_sec(50.0, 1) is None
-    steps.heard(60.0, 11, 100)
-    assert steps.step_sec(60.0, 11) == 1.0
 
 
 def test_the_pace_follows_what_was_seen() -> None:

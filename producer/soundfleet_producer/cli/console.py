@@ -25,6 +25,8 @@ from soundfleet_schemas import (
 
 UNWRAPPED = 10_000
 """Columns of an output that nobody looks at: its lines are as long as they need to be."""
+WIDE = 100
+"""Columns of a terminal that has room for all that is known; a narrower one shows what cannot be done without."""
 out = Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED)
 err = Console(stderr=True, highlight=False)
 

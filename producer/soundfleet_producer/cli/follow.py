@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +18,21 @@ from .console import OF_JOB, ExitCode, complain, emit, err, say
 from .measures import result_view
 from .progress import JobProgress
 from .tables import Delivered, job_table, jobs_table
+
+
+@contextmanager
+def left_running(job_ids: Sequence[str], as_json: bool) -> Iterator[None]:
+    """Say of an interrupted command that its jobs go on, and how to follow or to cancel them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not as_json:
+            err.print()  # behind the terminal's ^C
+            for job_id in job_ids:
+                err.print(f"job {job_id} goes on:", soft_wrap=True)
+                err.print(f"[dim]  soundfleet watch {job_id}[/]", soft_wrap=True)
+                err.print(f"[dim]  soundfleet cancel {job_id}[/]", soft_wrap=True)
+        raise
 
 
 def follow(
@@ -73,7 +90,8 @@ def watch(
         label = fleet.status(job_id).kind
         if out_dir is not None:
             prepare_directory(out_dir)
-        return follow(fleet, job_id, label=label, directory=out_dir, after=after, timeout=timeout, as_json=as_json)
+        with left_running([job_id], as_json):
+            return follow(fleet, job_id, label=label, directory=out_dir, after=after, timeout=timeout, as_json=as_json)
 
 
 def status(job_id: o.JobArgument, as_json: o.Json = False) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -17,12 +18,15 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
-from soundfleet_schemas import EventType, JobEvent, ProgressUpdate, Stage
+from soundfleet_schemas import ErrorCode, EventType, JobEvent, ProgressUpdate, Stage
 
-from .console import err
+from .console import WIDE, err
+from .tables import printable
 
+WAITS = "waiting for a worker again"
 STAGES = {
     "fetch": "fetching the audio",
     "prepare": "preparing",
@@ -54,14 +58,15 @@ class JobProgress:
     def __init__(self, shown: bool = True) -> None:
         self._shown = shown
         self._live = shown and err.is_terminal
+        wide = err.width >= WIDE
         self._bars = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=32),
+            BarColumn(bar_width=32 if wide else 8),
             TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[state]}"),
-            _Remaining(),
+            *([TimeElapsedColumn()] if wide else []),
+            TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            _Remaining(table_column=Column(no_wrap=True)),
             console=err,
         )
 
@@ -83,9 +88,11 @@ class JobProgress:
         for event in events:
             last = event
             if self._live:
+                if _is_news(event):
+                    _print(label, event)
                 self._show(bar, event)
             elif self._shown:
-                err.print(f"{label}: {describe(event)}", soft_wrap=True)
+                _print(label, event)
         if last is None:  # the caller resumed after the end
             raise ValueError("a job without events")
         return last
@@ -102,7 +109,7 @@ class JobProgress:
             self._bars.update(bar, state=describe(event), ends_at=None)
             self._bars.stop_task(bar)
         else:
-            self._bars.update(bar, state=describe(event), ends_at=None)
+            self._bars.update(bar, state=WAITS if _is_news(event) else describe(event), ends_at=None)
 
 
 def _steps(update: ProgressUpdate) -> str:
@@ -114,22 +121,41 @@ def _steps(update: ProgressUpdate) -> str:
     return f", step {update.current_step} of {update.total_steps}" if update.total_steps else ""
 
 
+def _awaits_source(event: JobEvent) -> bool:
+    """Whether the job waits for another, whose output is its source: that is no failure."""
+    return event.error is not None and event.error.code is ErrorCode.SOURCE_JOB_PENDING
+
+
+def _is_news(event: JobEvent) -> bool:
+    """Whether an event is to stay on the screen when the bar has gone on: why a job is not done at its first turn."""
+    return event.error is not None and not event.terminal and not _awaits_source(event)
+
+
+def _print(label: str, event: JobEvent) -> None:
+    err.print(f"{label}: {describe(event)}", soft_wrap=True)
+
+
 def describe(event: JobEvent) -> str:
-    """An event in a few words."""
+    """An event in a few words, with the reason of what did not go as wanted; rich's markup."""
     if event.progress is not None:
         update = event.progress
         return STAGES[update.stage] + _steps(update)
     because = "" if event.error is None else f": {event.error.code}"
+    why = "" if event.error is None else f": {escape(printable(str(event.error)))}"
     match event.type:
         case EventType.submitted:
             return "waiting for a worker"
         case EventType.claimed:
             return "claimed" if event.attempt == 1 else f"claimed again ({event.attempt})"
+        case EventType.retry if _awaits_source(event):
+            return "waiting for its source"
         case EventType.retry:
             delay = max(0.0, ((event.retry_at_ms or event.at_ms) - event.at_ms) / 1000)
-            return f"attempt {event.attempt} failed{because}; again in {delay:.1f} s"
+            return f"attempt {event.attempt} failed, again in {delay:.1f} s{why}"
+        case EventType.requeued if event.worker:
+            return f"handed back by worker {escape(printable(event.worker))}, waiting for another{why}"
         case EventType.requeued:
-            return "waiting for a worker again"
+            return WAITS
         case EventType.fetched:
             return "the audio is fetched; waiting for a worker"
         case EventType.lost:

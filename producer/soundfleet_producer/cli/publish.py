@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import typer
 
-from soundfleet_schemas import JobRequest, JobStatus, kind_of
+from soundfleet_schemas import JobRequest, JobStatus, SoundfleetError, kind_of
 
 from ..client import Producer
 from ..outputs import prepare_directory
 from ..queue.submit import Submitted
 from . import chains
 from .console import ExitCode, emit, err, say
-from .follow import follow
+from .follow import follow, left_running
 from .tables import printable
 
 
@@ -47,12 +48,26 @@ def publish(context: typer.Context, request: JobRequest, following: Following, t
     with Producer.from_env() as fleet:
         for child in requests[1:]:  # before anything is queued
             fleet.check(child)
-        submitted = [fleet.submit(each) for each in requests]
-        for each in submitted:
+        for each in _submit(fleet, requests):
             _tell(fleet, each, following)
         if not following.wanted:
             return ExitCode.OK
         return _follow_all(fleet, requests, following)
+
+
+def _submit(fleet: Producer, requests: Sequence[JobRequest]) -> list[Submitted]:
+    """Submit a chain as a whole: when a part of it is refused, what was submitted before is cancelled."""
+    submitted: list[Submitted] = []
+    try:
+        for each in requests:
+            submitted.append(fleet.submit(each))
+    except (SoundfleetError, KeyboardInterrupt):
+        for before in submitted:
+            if before.outcome == "created":
+                with suppress(SoundfleetError):
+                    fleet.cancel(before.id)
+        raise
+    return submitted
 
 
 def _tell(fleet: Producer, submitted: Submitted, following: Following) -> None:
@@ -80,14 +95,15 @@ def _follow_all(fleet: Producer, requests: Sequence[JobRequest], following: Foll
             folders.add(name)
             directory /= name
             prepare_directory(directory)
-        code = follow(
-            fleet,
-            request.id,
-            label=kind_of(request),
-            directory=directory,
-            timeout=following.timeout,
-            as_json=following.as_json,
-        )
+        with left_running([each.id for each in requests[number:]], following.as_json):
+            code = follow(
+                fleet,
+                request.id,
+                label=kind_of(request),
+                directory=directory,
+                timeout=following.timeout,
+                as_json=following.as_json,
+            )
         codes.append(code)
     return next((code for code in codes if code != ExitCode.OK), ExitCode.OK)
 

@@ -24,6 +24,8 @@ from soundfleet_schemas import (
     WorkerInfo,
 )
 
+from .console import WIDE, out
+
 READABLE_URL_CHARS = 120
 COLOURS = {
     JobStatus.pending: "cyan",
@@ -43,13 +45,16 @@ def _table(*columns: str) -> Table:
 
 def jobs_table(jobs: Iterable[Job]) -> Table:
     """One line per job."""
-    table = _table("job", "age", "state", "%", "model", "what")
+    wide = out.width >= WIDE
+    table = _table("job", *(("age", "state", "%", "model") if wide else ("state",)), "what")
     for column in table.columns:  # an id that is folded cannot be copied
         column.no_wrap, column.overflow = True, "ellipsis"
     table.columns[0].min_width = 36
+    table.columns[2 if wide else 1].min_width = max(map(len, COLOURS))
     for job in jobs:
         state = Text(job.status, style=COLOURS[job.status])
-        table.add_row(job.id, ago(job.created_at), state, str(job.progress), job.model, Text(_what(job)))
+        cells = (ago(job.created_at), state, str(job.progress), job.model) if wide else (state,)
+        table.add_row(job.id, *cells, Text(_what(job)))
     return table
 
 
@@ -127,15 +132,17 @@ class Delivered(NamedTuple):
 
 def files_table(delivered: Iterable[Delivered]) -> RenderableType:
     """The files of results, with where they lie: in the directory, else at their address or key."""
-    table = _table("file", "length", "peak", "rms", "size", "where")
-    for column in table.columns[1:5]:
+    wide = out.width >= WIDE
+    measures = ("length", "peak", "rms", "size") if wide else ("length",)
+    table = _table("file", *measures, "where")
+    for column in table.columns[1:-1]:
         column.justify = "right"
     notes = []
     for result, directory in delivered:
         for name, file in result.files.items():
             where = str(directory / file.filename) if directory is not None else _address(file)
             cells = (f"{file.duration:.1f} s", _level(file.peak_dbfs), _level(file.rms_dbfs), _size(file))
-            table.add_row(Text(name, style="bold"), *cells, Text(where))
+            table.add_row(Text(name, style="bold"), *cells[: len(measures)], Text(where))
         notes += [Text(f"! {warning}", style="yellow") for warning in result.warnings]
     return Group(table, *notes)
 

@@ -90,7 +90,7 @@ def _submitted(request: JobRequest, reply: list[Any], limits: Limits) -> Submitt
         case "created" | "exists" | "cached" as outcome:
             return Submitted(request.id, outcome, JobStatus(text(reply[1])))
         case "full":
-            return error(ErrorCode.QUEUE_FULL, _full(int(reply[1]), int(reply[2]), limits))
+            return error(ErrorCode.QUEUE_FULL, _full(*map(int, reply[1:]), limits=limits))
         case "conflict":
             return error(ErrorCode.JOB_CONFLICT, f"job {request.id} exists with another request")
         case "invalid":
@@ -103,6 +103,7 @@ def _submitted(request: JobRequest, reply: list[Any], limits: Limits) -> Submitt
             return error(ErrorCode.JOB_NOT_FOUND, f"there is no job {request.retried_from} to redrive")
 
 
-def _full(waiting: int, recent: int, limits: Limits) -> str:
-    wait = f"about {waiting * 600 // recent} s" if recent else "unknown"
+def _full(waiting: int, completed: int, in_sec: int, *, limits: Limits) -> str:
+    """Say the position and, by the fleet's pace of late, the wait."""
+    wait = f"about {-(-waiting * in_sec // completed)} s" if completed else "unknown"
     return f"{waiting} jobs wait, of {limits.max_pending}; yours would be number {waiting + 1}; wait: {wait}"

@@ -156,9 +156,10 @@ def settle_cancelled(keys: Keys, token: Token, info: ErrorInfo, limits: Limits) 
     return Exchange(script("settle_cancelled"), room(keys), args, _reply)
 
 
-def release(keys: Keys, token: Token, limits: Limits) -> Exchange[Reply]:
-    """Hand a run back (drain): it waits at the front, no attempt charged. A run that was cancelled ends."""
-    return Exchange(script("release"), room(keys), [*token, limits.retain_failed_sec], _reply)
+def release(keys: Keys, token: Token, limits: Limits, why: ErrorInfo | None = None) -> Exchange[Reply]:
+    """Hand a run back: it waits at the front, no attempt charged, and its event says why. A cancelled one ends."""
+    reason = b"" if why is None else encode(why)
+    return Exchange(script("release"), room(keys), [*token, limits.retain_failed_sec, reason], _reply)
 
 
 def forward(

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """Embedded words, padded: (n, width), and where they are, (1, 1, n)."""
+    """Embedded words, (n, width), and where they are, (1, 1, n): what follows is padding."""
 
     words: torch.Tensor
     mask: torch.Tensor
+    whole: bool
+    """Whether there never is padding: where launches are shared there may be, and company must change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +48,22 @@ def conditions_of(
     plain: Words | None,
     source: torch.Tensor | None,
     reference: torch.Tensor | None,
+    *,
+    shared: bool,
 ) -> Conditions:
-    """Encode texts and timbre, and lay out the context; ``source`` and ``reference`` are latents."""
+    """Encode texts and timbre, and lay out the context; ``source`` and ``reference`` are latents.
+
+    Where launches are ``shared``, words are padded to one of a few lengths.
+    """
     timbre = reference if reference is not None else _silence(parts, math.ceil(TIMBRE_SEC * parts.frames_per_sec))
-    length = max(words.length, plain.length if plain else 0)
-    worded = _opinion(parts, denoiser, words, timbre, length)
-    other = _opinion(parts, denoiser, plain, timbre, length) if plain else None
+    length = max(said.length if shared else said.count for said in (words, plain) if said)
+    whole = not shared and plain is None
+    worded = _opinion(parts, denoiser, words, timbre, length, whole)
+    other = _opinion(parts, denoiser, plain, timbre, length, whole) if plain else None
     return Conditions(worded, other, _context(parts, plan, source))
 
 
-def _opinion(parts: Parts, denoiser: Denoiser, words: Words, timbre: torch.Tensor, length: int) -> Opinion:
+def _opinion(parts: Parts, denoiser: Denoiser, words: Words, timbre: torch.Tensor, length: int, whole: bool) -> Opinion:
     import torch
 
     text = torch.tensor([words.text], device=parts.device)
@@ -71,7 +79,7 @@ def _opinion(parts: Parts, denoiser: Denoiser, words: Words, timbre: torch.Tenso
     embedded = denoiser.embed(said)[0]
     count = embedded.shape[0]
     mask = (torch.arange(length, device=parts.device) < count)[None, None]
-    return Opinion(torch.nn.functional.pad(embedded, (0, 0, 0, length - count)), mask)
+    return Opinion(torch.nn.functional.pad(embedded, (0, 0, 0, length - count)), mask, whole)
 
 
 def _silence(parts: Parts, frames: int) -> torch.Tensor:

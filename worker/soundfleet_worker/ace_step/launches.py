@@ -16,12 +16,14 @@ from soundfleet_schemas import Stage
 
 from ..backends.contract import EngineJob
 from .conditions import Opinion, conditions_of
-from .costs import tile_frames
+from .costs import SMALLEST_TILE, Costs
 from .denoiser import Denoiser
+from .forecast import Leg, Rest, foretell
 from .guidance import guide
 from .lora import Loras
 from .song import Phase, Song, begin
-from .tiles import decode, reach_of
+from .speed import Speed, Timer, timer_of
+from .tiles import Tile, decode, reach_of
 from .track import Track
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
     from .parts import Parts
     from .plan import Plan
+
+WARM_SEC = 10
+"""Of music, in the first call of the transformer that is made."""
+WARM_WORDS = 256
 
 
 class Sizes:
@@ -58,9 +64,11 @@ class Sizes:
 class Launcher:
     """Advances runs, a launch at a time."""
 
-    def __init__(self, parts: Parts, loras: Path | None, sizes: Sizes) -> None:
-        """``loras`` is the folder of LoRAs."""
+    def __init__(self, parts: Parts, loras: Path | None, sizes: Sizes, timer: Timer | None = None) -> None:
+        """``loras`` is the folder of LoRAs; ``timer`` is the device's own unless another is given."""
         self.parts, self.sizes = parts, sizes
+        self.speed = Speed(timer or timer_of(parts.device))
+        self._costs = Costs(parts)
         self.reach = reach_of(parts.vae.config.downsampling_ratios)
         self.loras = Loras(parts.transformer, loras)
         self._denoiser = Denoiser(parts.transformer)
@@ -71,11 +79,12 @@ class Launcher:
         song = begin(job, self.parts, self._core_of, self.reach)
         if song.plan.song.lora is not None:
             self.loras.check(song.plan.song.lora)
+        self._foretell([song])
         return song
 
     def _core_of(self, plan: Plan) -> int:
         rows = plan.opinions * self.slots_of(plan)
-        return tile_frames(self.parts, plan.frames, rows, self.sizes.tile_frames)
+        return self._costs.tile_frames(plan.frames, rows, self.sizes.tile_frames)
 
     def advance(self, songs: Sequence[Song]) -> None:
         """Make one launch; when it raises, every run is as it was, or further."""
@@ -94,6 +103,68 @@ class Launcher:
         self._launches += 1
         for song in served:
             song.served = self._launches
+        self._foretell(songs)
+
+    def warm(self) -> None:
+        """Make a call of the transformer and a launch of tiles, and time them once they are at speed."""
+        import torch
+
+        with torch.inference_mode():
+            self._warm_up()
+            self.speed.forget()  # most of that was what comes only once
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        import torch
+
+        parts = self.parts
+        frames, opinions = parts.frames_of(WARM_SEC * parts.sample_rate), 2 - parts.turbo
+        rows = opinions * self.sizes.runs(opinions * -(-frames // parts.transformer.config.patch_size))
+        x, context, words = (
+            torch.zeros((rows, *shape), device=parts.device, dtype=parts.dtype)
+            for shape in (
+                (frames, parts.channels),
+                (frames, 2 * parts.channels),
+                (WARM_WORDS, int(parts.transformer.config.hidden_size)),
+            )
+        )
+        with self.speed.timing(Phase.denoise, self._costs.call(frames, rows)):
+            self._denoiser(x, context, torch.ones_like(x[:, 0, 0]), words, None)
+        window = min(frames, SMALLEST_TILE + 2 * self.reach)
+        with self.speed.timing(Phase.decode, self._costs.frame * window * self.sizes.tiles):
+            decode(parts.vae, [x[0]], [Tile(0, window, 0, window)], self.sizes.tiles)
+
+    def _foretell(self, songs: Sequence[Song]) -> None:
+        """Say when songs will end, as far as is known how long launches take."""
+        rests = [self._rest(song) for song in songs]
+        known = [rest for rest in rests if rest is not None]
+        foretell(known)
+        for song, rest in zip(songs, rests, strict=True):
+            song.left_sec = None if rest is None else rest.ends_sec
+
+    def _rest(self, song: Song) -> Rest | None:
+        rows = song.plan.opinions * self.slots_of(song.plan)
+        tiles = self.sizes.tiles
+        kinds = [
+            (Phase.encode, self._encode_size(song), 1, song.tiles_to_encode),
+            (Phase.denoise, self._costs.call(song.plan.frames, rows), self.slots_of(song.plan), song.calls_left),
+            (Phase.decode, self._tiles_size(song), tiles, len(song.tiles) - song.decoded),
+        ]
+        legs = []
+        for phase, size, places, left in kinds:
+            if left:
+                launch_sec = self.speed.launch_sec(phase, size)
+                if launch_sec is None:
+                    return None
+                legs.append(Leg(song.group_in(phase), launch_sec, places, phase is Phase.decode, left))
+        return Rest(legs, song.served)
+
+    def _tiles_size(self, song: Song) -> int:
+        return self._costs.frame * song.tiles[0].length * self.sizes.tiles
+
+    def _encode_size(self, song: Song) -> int:
+        recording = song.pending
+        return self._costs.frame * recording.tiles[0].length if recording else 0
 
     def slots_of(self, plan: Plan) -> int:
         """Return how many runs share a call of the transformer."""
@@ -105,7 +176,8 @@ class Launcher:
     def _encode(self, song: Song) -> list[Song]:
         recording = song.pending
         if recording is not None:
-            recording.encode_next(self.parts)
+            with self.speed.timing(Phase.encode, self._encode_size(song)):
+                recording.encode_next(self.parts)
             song.current_step += 1
         return [song]
 
@@ -141,33 +213,42 @@ class Launcher:
                 song.plain_words,
                 song.latents_of("source"),
                 song.latents_of("reference"),
+                shared=self.sizes.most > 1,
             )
             song.recordings = {}
 
     def _slopes(self, songs: Sequence[Song]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return dx/dt, (slots, frames, channels), and the momenta of guidance."""
+        """Return dx/dt, (slots, frames, channels), and the momenta of guidance.
+
+        A GPU has ended the launch before when this one begins: what a launch takes, and what goes wrong in it, is this
+        model's, and it is behind by one call at most.
+        """
         import torch
 
         plan = songs[0].plan
         told = [song.conditions for song in songs if song.conditions is not None]
-        opinions = [_stacked([conditions.worded for conditions in told])]
+        heard = [conditions.worded for conditions in told]
+        others = [conditions.plain for conditions in told if conditions.plain is not None]
+        opinions = [_stacked(heard)]
         if plan.guided:
             opinions.append((self._wordless(opinions[0][0]), opinions[0][1]))
         if plan.covered:
-            opinions.append(_stacked([conditions.plain for conditions in told if conditions.plain is not None]))
+            opinions.append(_stacked(others))
         words, masks = (torch.cat(column) for column in zip(*opinions, strict=True))
+        mask = None if all(opinion.whole for opinion in (*heard, *others)) else masks
         rows = len(opinions)
         x = torch.stack([song.solver.x for song in songs]).to(self.parts.dtype)
         t = torch.tensor([song.solver.t for song in songs], device=x.device).to(x.dtype)
         context = torch.stack([conditions.context for conditions in told])
-        said = self._denoiser(x.repeat(rows, 1, 1), context.repeat(rows, 1, 1), t.repeat(rows), words, masks)
-        worded, *others = said.chunk(rows)
+        with self.speed.timing(Phase.denoise, self._costs.call(plan.frames, rows * len(songs))):
+            said = self._denoiser(x.repeat(rows, 1, 1), context.repeat(rows, 1, 1), t.repeat(rows), words, mask)
+        worded, *besides = said.chunk(rows)
         slopes, momenta = worded, None
         if plan.guided:
-            slopes, momenta = self._guided(songs, worded, others[0])
+            slopes, momenta = self._guided(songs, worded, besides[0])
         if plan.covered:
             strength = _column([song.plan.song.cover_strength for song in songs], slopes)
-            slopes = strength * slopes + (1.0 - strength) * others[-1]
+            slopes = strength * slopes + (1.0 - strength) * besides[-1]
         return slopes, momenta
 
     def _guided(
@@ -196,7 +277,8 @@ class Launcher:
             if song.track is None:
                 song.track = Track(song.job.scratch, song.plan.samples)
         tiles = [song.tiles[index] for song, index in taken]
-        pieces = decode(self.parts.vae, [song.solver.x for song, _ in taken], tiles, self.sizes.tiles)
+        with self.speed.timing(Phase.decode, self._tiles_size(taken[0][0])):
+            pieces = decode(self.parts.vae, [song.solver.x for song, _ in taken], tiles, self.sizes.tiles)
         for (song, _), tile, piece in zip(taken, tiles, pieces, strict=True):
             if song.track is not None:
                 song.track.write(tile.keep_from * self.parts.hop, piece.numpy())

@@ -20,15 +20,19 @@ DISTILLED_LACK = {"null_condition_emb"}
 
 
 def dtype_of(precision: Precision, device: str) -> torch.dtype:
-    """Return in what the models compute: ``Auto`` is bf16 on a GPU that has it natively, fp32 elsewhere."""
+    """Return in what the models compute: ``Auto`` is bf16 where the device multiplies it natively, fp32 elsewhere.
+
+    The checkpoints are published in bf16, and their authors compute in it. Latents are fp32 either way. Raises
+    BACKEND_NOT_READY for a precision that was named and is not the device's.
+    """
     import torch
 
-    from ..backends.precision import DTYPES, has_bfloat16
+    from ..backends.precision import floats_of, has_bfloat16
 
+    place = torch.device(device)
     if precision is not Precision.Auto:
-        return DTYPES[precision]
-    native = device.startswith("cuda") and has_bfloat16(torch.device(device))
-    return torch.bfloat16 if native else torch.float32
+        return floats_of(precision, place)
+    return torch.bfloat16 if has_bfloat16(place) else torch.float32
 
 
 def load(spec: BackendSpec, source: ModelConfig, device: str) -> tuple[Parts, Found]:
@@ -70,6 +74,8 @@ def _read(folder: Path, device: str, dtype: torch.dtype) -> Parts:
     from diffusers.pipelines import ace_step
     from transformers import AutoModel, AutoTokenizer
 
+    from .oobleck import ready
+
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     transformer = _component(AceStepTransformer1DModel, folder / "transformer", dtype)
     lack = DISTILLED_LACK if transformer.config.is_turbo else set()
@@ -78,7 +84,7 @@ def _read(folder: Path, device: str, dtype: torch.dtype) -> Parts:
         folder / "text_encoder", dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
     )
     _complete(info, "text_encoder", set())
-    vae = folded(_component(AutoencoderOobleck, folder / "vae", torch.float32)).to(dtype)
+    vae = ready(_component(AutoencoderOobleck, folder / "vae", torch.float32)).to(dtype)
     audio_tokenizer = audio_token_detokenizer = None
     if all((folder / name / "config.json").is_file() for name in COVER):
         audio_tokenizer = _component(ace_step.AceStepAudioTokenizer, folder / COVER[0], dtype)
@@ -124,16 +130,6 @@ def _complete(info: dict[str, Any], name: str, may_lack: set[str]) -> None:
         raise ValueError(f"{name} lacks {len(lacking)} weights, {lacking[0]} among them")
     if mismatched := info.get("mismatched_keys"):
         raise ValueError(f"{name} has weights of other shapes, {sorted(mismatched)[0]} among them")
-
-
-def folded(vae: Any) -> Any:
-    """Fold the weight normalisation into the weights: else it is computed anew for every tile."""
-    from torch.nn.utils import remove_weight_norm
-
-    for module in vae.modules():
-        if hasattr(module, "weight_g"):
-            remove_weight_norm(module)
-    return vae
 
 
 def _check(parts: Parts, spec: BackendSpec, folder: Path) -> None:

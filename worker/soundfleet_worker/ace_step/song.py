@@ -54,9 +54,8 @@ class Song(Run):
         self.decoded = 0
         self.served = 0
         """The launch that advanced it last."""
-        calls = calls_of(plan.scheduler, plan.steps)
-        self.decode_steps = len(tiles)
-        self.total_steps = sum(len(r.tiles) for r in recordings.values()) + calls + self.decode_steps
+        self._calls = calls_of(plan.scheduler, plan.steps)
+        self.total_steps = self.tiles_to_encode + self._calls + len(tiles)
 
     @property
     def done(self) -> bool:
@@ -66,6 +65,16 @@ class Song(Run):
     def pending(self) -> Recording | None:
         """The recording whose next tile is to be encoded."""
         return next((recording for recording in self.recordings.values() if not recording.encoded), None)
+
+    @property
+    def tiles_to_encode(self) -> int:
+        """How many tiles of its recordings are left."""
+        return sum(len(recording.tiles) - len(recording.said) for recording in self.recordings.values())
+
+    @property
+    def calls_left(self) -> int:
+        """How often the transformer will be called for it."""
+        return max(0, min(self._calls, self.total_steps - len(self.tiles) - self.current_step))
 
     @property
     def phase(self) -> Phase:
@@ -81,7 +90,11 @@ class Song(Run):
     @property
     def group(self) -> tuple[object, ...]:
         """Runs with the same one may share a launch."""
-        song, phase = self.plan.song, self.phase
+        return self.group_in(self.phase)
+
+    def group_in(self, phase: Phase) -> tuple[object, ...]:
+        """Return what the group is in a phase."""
+        song = self.plan.song
         if phase is Phase.encode:
             return phase, self.job.job_id, id(self)
         if phase is Phase.decode:

@@ -62,12 +62,21 @@ def decode(vae: Any, latents: Sequence[torch.Tensor], tiles: Sequence[Tile], slo
     windows = [x[tile.start : tile.start + tile.length] for x, tile in zip(latents, tiles, strict=True)]
     windows += windows[:1] * (slots - len(windows))
     batch = torch.stack(windows).transpose(1, 2).to(vae.dtype)
-    audio = vae.decoder(batch).float().cpu()
+    audio = _fetched(vae.decoder(batch).float())
     hop = audio.shape[-1] // batch.shape[-1]
     return [
         piece[:, (tile.keep_from - tile.start) * hop : (tile.keep_to - tile.start) * hop]
         for piece, tile in zip(audio, tiles, strict=False)  # the launch's other slots give nothing
     ]
+
+
+def _fetched(audio: torch.Tensor) -> torch.Tensor:
+    """Bring audio to the CPU; from a GPU into pinned memory, which is several times as fast."""
+    import torch
+
+    if audio.device.type != "cuda":
+        return audio.cpu()
+    return torch.empty_like(audio, device="cpu", pin_memory=True).copy_(audio)
 
 
 def encode(vae: Any, audio: torch.Tensor, tile: Tile, hop: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from soundfleet_schemas import ErrorCode, error
 
-from ..backends.scratch import reserve, scratch_full
+from ..backends.scratch import reserve
 
 PEAK = 10 ** (-1.0 / 20)
 """To which every track is brought, as the model's own authors do: -1 dBFS."""
@@ -19,6 +19,7 @@ SILENT = 1e-3
 """A peak below this, -60 dBFS, is no music."""
 FAR_BEYOND = 4.0
 """A raw peak above this, +12 dBFS, tells that the model went astray."""
+WHAT_TO_DO = "Set SOUNDFLEET_PRECISION to fp32 on the worker, and check the model's files."
 NAME = "track"
 
 
@@ -26,10 +27,6 @@ class Track:
     """(2, samples) of float32, memory-mapped."""
 
     def __init__(self, scratch: Path, samples: int) -> None:
-        try:
-            scratch.mkdir(mode=0o700, parents=True, exist_ok=True)  # a run without input has none yet
-        except OSError as exc:
-            raise scratch_full(exc) from None
         self.audio: NDArray[np.float32] = reserve(scratch / f"{NAME}.npy", 2, samples)
         self._peak = 0.0
 
@@ -45,7 +42,7 @@ class Track:
         """Bring the track to its level; returns it, how, and warnings; MODEL_INFERENCE_FAILED when it is no audio."""
         peak = self._peak
         if not math.isfinite(peak):
-            raise error(ErrorCode.MODEL_INFERENCE_FAILED, "the track holds samples that are not numbers")
+            raise error(ErrorCode.MODEL_INFERENCE_FAILED, "the track holds samples that are not numbers", WHAT_TO_DO)
         if peak < SILENT:
             if not may_be_silent:
                 raise error(ErrorCode.OUTPUT_SILENT, f"the track is silent: its peak is {_dbfs(peak)}")

@@ -40,9 +40,14 @@ class Words:
     warnings: tuple[str, ...]
 
     @property
+    def count(self) -> int:
+        """What the transformer is told; between text and lyrics stands the timbre."""
+        return len(self.text) + len(self.lyrics) + 1
+
+    @property
     def length(self) -> int:
-        """What the transformer is told, padded; between text and lyrics stands the timbre."""
-        return next(length for length in LENGTHS if length > len(self.text) + len(self.lyrics))
+        """The same, padded."""
+        return next(length for length in LENGTHS if length >= self.count)
 
 
 def words_of(tokenizer: Any, plan: Plan, task: Task | None = None) -> Words:

@@ -24,9 +24,10 @@ MODULES = ("torch", "diffusers", "transformers", "numpy", "safetensors")
 TOKENS = {"cpu": 0, "cuda": 3072}
 """Of the transformer, per launch: on a CPU one run at a time loses nothing, a GPU is filled by some thousands."""
 MOST_RUNS = {"cpu": 1, "cuda": 8}
-TILES = {"cpu": 1, "cuda": 2}
-TILE_FRAMES = {"cpu": 512, "cuda": 1024}
-"""Latent frames that a tile of the VAE keeps at most, for the memory: 20 s, and 40 s."""
+TILES = {"cpu": 1, "cuda": 1}
+"""Of the VAE, per launch: one fills either device, and a second would often be an empty slot."""
+TILE_FRAMES = {"cpu": 256, "cuda": 1024}
+"""Latent frames that a tile of the VAE keeps at most, for the memory: 10 s, and 40 s."""
 LIGHT_BYTES = 100_000_000
 """Below this a checkpoint is so quick on a CPU that runs may share it."""
 RUNS_OF_A_LIGHT_MODEL = 4
@@ -54,7 +55,9 @@ class AceStepFactory(BackendFactory):
 
         quieten()
         parts, found = load(self.spec, self._source, device)
-        return AceStepModel(self.spec, parts, found.loras)
+        model = AceStepModel(self.spec, parts, found.loras)
+        model.warm()
+        return model
 
 
 class AceStepModel(Model):
@@ -80,6 +83,10 @@ class AceStepModel(Model):
         if (slots := self._launcher.sizes.most) > 1:
             return 2 * slots
         return RUNS_OF_A_LIGHT_MODEL if self._weight_bytes < LIGHT_BYTES else 1
+
+    def warm(self) -> None:
+        """Make the first launches, so that the first song's end can be foretold; a few seconds at most."""
+        self._launcher.warm()
 
     @property
     def memory_bytes(self) -> int:  # type: ignore[override]  # it falls when the model shrinks

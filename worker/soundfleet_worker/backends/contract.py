@@ -89,10 +89,10 @@ class Run(ABC):
 
     job: EngineJob
     total_steps: int
-    """Steps take about equally long, so that what is left can be estimated."""
-    decode_steps: int = 0
-    """How many of them, at the end, are of the stage ``decode``: beside other runs they take a time of their own."""
+    """Steps take about equally long, so that what is left can be estimated; else ``left_sec`` is set."""
     current_step: int = 0
+    left_sec: float | None = None
+    """What the model foretells of itself, by what it has measured, as if no other model shared the device."""
     stage: Stage = Stage.infer
     """``decode`` from when what the model made is turned into audio."""
 

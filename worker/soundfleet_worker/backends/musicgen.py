@@ -17,8 +17,8 @@ from .contract import BackendFactory, EngineJob, Model, ModelConfig, Output, Rep
 
 if TYPE_CHECKING:
     from ..musicgen.loading import Checkpoint
+    from ..musicgen.pace import Pace
     from ..musicgen.piece import Piece
-    from ..musicgen.studio import Pace
 
 SLOTS = {"cpu": 8, "cuda": 32}
 """Pieces per launch. A CPU's matrix unit takes 16 rows, with and without the prompt, for the price of one."""

@@ -34,13 +34,14 @@ def scratch_full(exc: BaseException) -> SoundfleetError:
 
 
 def reserve(path: Path, channels: int, samples: int) -> NDArray[np.float32]:
-    """Create a ``.npy`` of zeros, (channels, samples), memory-mapped, whose space is really there.
+    """Create a ``.npy`` of zeros, (channels, samples), memory-mapped, whose space is really there; its folder, too.
 
     Writing to a mapped file without space would kill the process by SIGBUS; so a full scratch is an error here.
     """
     import numpy as np
 
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a run without input has no scratch yet
         audio = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(channels, samples))
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from soundfleet_schemas import SoundfleetError
+from soundfleet_schemas import ErrorCode, SoundfleetError
 
 from .config import read_config
 from .process import be_the_one_to_kill, die_with_parent, parent_is_gone, quiet_stdout, serve
@@ -27,7 +27,7 @@ def main() -> int:
         return serve(args.fd, read_config(args.config))
     except SoundfleetError as exc:
         sys.stderr.write(f"{exc}\n")
-        return EXIT_REFUSED
+        return 1 if exc.code == ErrorCode.DEVICE_FAILED else EXIT_REFUSED  # a busy device may be free another time
 
 
 if __name__ == "__main__":

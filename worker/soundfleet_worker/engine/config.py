@@ -19,7 +19,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     threads: int = 0
     """CPU threads; 0 is one per core."""
     memory_mb: int = 0
-    """Memory budget for models and runs; 0 is three quarters of the device's."""
+    """Memory budget for models and runs; 0 is three quarters of the device's, if that is free."""
     model_dir: str = ""
     """Directory of models in Demucs' layout; the hub's cache when empty."""
     ace_step_dir: str = ""

@@ -270,8 +270,11 @@ class Engine:
         current, total = ticket.position
         if stage is not Stage.load:
             ticket.reported_step, ticket.reported_at = current, self._clock()
-        decode = ticket.run.decode_steps if ticket.run else 0
-        self._send(Progress(run=ticket.name, stage=stage, current_step=current, total_steps=total, decode_steps=decode))
+        left_sec = ticket.run.left_sec if ticket.run else None
+        if left_sec is not None:
+            left_sec *= max(1, len(self._turns))  # models that have runs share the device's time equally
+        where = Progress(run=ticket.name, stage=stage, current_step=current, total_steps=total, left_sec=left_sec)
+        self._send(where)
 
     def _collect(self, service: Service, group: list[Ticket]) -> None:
         for ticket in group:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .devices import release_memory
+from .faults import is_out_of_memory, let_go
 
 if TYPE_CHECKING:
     from .service import Service
@@ -43,12 +44,23 @@ def relieve(service: Service, size: int, shelf: Shelf) -> bool:
     if pressure.grown:
         pressure.patience = min(2 * pressure.patience, MOST_PATIENCE)
     pressure.good, pressure.grown = 0, False
-    if service.loaded.shrink():
+    if _shrunk(service):
         return True
     if size > 1:
         pressure.at_once = size // 2
         return True
     return False
+
+
+def _shrunk(service: Service) -> bool:
+    """Ask the model to shrink: to move what it holds may itself take memory that is not there."""
+    try:
+        return service.loaded.shrink()
+    except Exception as exc:  # whatever a backend raises; only that there is no memory is known already
+        if not is_out_of_memory(exc):
+            raise
+        let_go(exc)
+        return False
 
 
 def ease(service: Service, shelf: Shelf) -> None:

@@ -16,7 +16,7 @@ from types import FrameType
 from ..backends.registry import build
 from .channel import Channel
 from .config import EngineConfig
-from .devices import budget_bytes, choose_device, tune
+from .devices import budget_bytes, choose_device, take_device, tune
 from .faults import Poisoned
 from .loop import Engine
 from .wire import EXIT_ORPHANED, EXIT_POISONED
@@ -31,10 +31,12 @@ FAREWELL_SEC = 2.0
 def serve(fd: int, config: EngineConfig) -> int:
     """Run an engine on the inherited socket ``fd`` until told to end; returns the exit status.
 
-    Raises INVALID_SETTING or INVALID_BACKEND before the first message when the configuration is wrong.
+    Raises INVALID_SETTING or INVALID_BACKEND before the first message when the configuration is wrong, DEVICE_FAILED
+    when the device cannot be had.
     """
     tune(config.threads)
     device = choose_device(config.device)
+    take_device(device)
     factories = build(config.foreign, config.only, config.models)
     with socket.socket(fileno=fd) as sock, Signals() as signals:
         channel = Channel(sock)

@@ -68,8 +68,8 @@ class Progress(_Message, frozen=True, kw_only=True):
     stage: Stage
     current_step: int
     total_steps: int
-    decode_steps: int = 0
-    """How many of them, at the end, turn what was made into audio."""
+    left_sec: float | None = None
+    """What the model foretells; else the steps tell."""
 
 
 class OutputFile(msgspec.Struct, frozen=True, kw_only=True):

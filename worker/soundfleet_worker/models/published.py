@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from soundfleet_schemas import CATALOG, BackendSpec, BackendType, ErrorCode, SoundfleetError, error
+from soundfleet_schemas.catalog import why_refused
 
 from ..backends.contract import ModelConfig
 
@@ -124,8 +125,10 @@ PUBLISHED: dict[str, Published] = {name: model for name, spec in CATALOG.items()
 
 
 def published(name: str) -> Published:
-    """Return where a model is; raises INVALID_MODEL for one that no hub has."""
+    """Return where a model is; raises INVALID_MODEL for one that no hub has, or that no backend serves."""
     if name not in PUBLISHED:
+        if (why := why_refused(name)) is not None:
+            raise error(ErrorCode.INVALID_MODEL, f"{name} cannot be served: {why}")
         raise error(ErrorCode.INVALID_MODEL, f"{name} is not on the model hub; there are {', '.join(PUBLISHED)}")
     return PUBLISHED[name]
 

@@ -15,10 +15,11 @@ from .codec import Codec
 from .conditions import TEXT_TOKENS
 from .loading import Checkpoint
 from .network import Network
+from .pace import Pace
 from .piece import Given
 from .sampling import settings_of
 from .slots import Slots
-from .studio import Pace, Studio
+from .studio import Studio
 from .windows import WINDOW_SEC
 
 ALIGNED = 64
@@ -50,6 +51,8 @@ def given_of(job: EngineJob, checkpoint: Checkpoint) -> Given:
     warnings = []
     if prompt.cut:
         warnings.append(f"the prompt is {prompt.cut} tokens longer than the {TEXT_TOKENS} that the model reads")
+    if prompt.unknown:
+        warnings.append(f"the text encoder does not know {prompt.unknown} parts of the prompt: it was taught English")
     frames = request.duration_sec * codec.frame_rate
     return Given(
         prompt=prompt,

@@ -40,6 +40,8 @@ class Cache:
         self.shape = shape
         self.slots = slots
         self.device = device
+        self.moves = 0
+        """Counts the tensors that were replaced: whoever keeps their addresses looks here first."""
         own = (GUIDED, shape.heads, shape.positions, shape.head_width)
         text = (shape.heads, shape.text, shape.head_width)
         self.keys, self.values = self._make(own), self._make(own)
@@ -89,6 +91,7 @@ class Cache:
         for tensors in (self.keys, self.values, self.text_keys, self.text_values):
             for index, tensor in enumerate(tensors):
                 tensors[index] = change(tensor)
+                self.moves += 1
 
     def _tensors(self) -> Iterator[torch.Tensor]:
         for tensors in (self.keys, self.values, self.text_keys, self.text_values):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.utils import parametrize
 
 from soundfleet_schemas import ErrorCode, error
 
@@ -35,6 +36,7 @@ class Codec:
         per_channel = model.quantizer.get_num_quantizers_for_bandwidth(config.target_bandwidths[0])
         self.codebooks = channels * int(per_channel)
         self.device = next(model.parameters()).device
+        _settle(model)
 
     def steps(self, frames: int) -> int:
         """How many steps encoding or decoding so many frames takes."""
@@ -45,10 +47,8 @@ class Codec:
         return Encoding(self, self._model, audio)
 
     def decoding(self, codes: torch.Tensor, audio: NDArray[np.float32]) -> Decoding:
-        """Begin to decode codes (codebooks, frames) into ``audio``, (channels, samples)."""
-        states = self._model.quantizer.decode(codes.reshape(-1, self.channels, codes.shape[1]).to(self.device))
-        first, lstm, *rest = self._model.decoder.layers
-        return Decoding(self, first(states), lstm.lstm, rest, audio)
+        """Begin to decode codes (codebooks, frames), still being written, into ``audio``, (channels, samples)."""
+        return Decoding(self, self._model, codes, audio)
 
 
 class Encoding:
@@ -79,6 +79,11 @@ class Encoding:
         codes = self._model.quantizer.encode(states, self._model.config.target_bandwidths[0])
         return codes.flatten(0, 1).cpu()  # type: ignore[no-any-return]  # an untyped library
 
+    @property
+    def left(self) -> int:
+        """How many steps it will take."""
+        return self._codec.steps(self._frames - self._place)
+
     def _read(self, start: int, end: int) -> torch.Tensor:
         """(channels, 1, samples); a mono model hears the mean."""
         heard = self._audio[:, start:end]
@@ -88,49 +93,87 @@ class Encoding:
 
 
 class Decoding:
-    """Codes on their way to audio."""
+    """Codes on their way to audio; each step hears the same frames, whenever it is made."""
 
-    def __init__(
-        self,
-        codec: Codec,
-        states: torch.Tensor,
-        lstm: torch.nn.LSTM,
-        rest: Sequence[Callable[[torch.Tensor], torch.Tensor]],
-        audio: NDArray[np.float32],
-    ) -> None:
-        """``states`` are (channels, width, frames)."""
-        self._codec, self._states, self._lstm, self._rest, self._audio = codec, states, lstm, rest, audio
-        self._said = torch.empty_like(states)
+    def __init__(self, codec: Codec, model: Any, codes: torch.Tensor, audio: NDArray[np.float32]) -> None:
+        self._codec, self._codes, self._audio = codec, codes, audio
+        self._quantizer = model.quantizer
+        first, lstm, *rest = model.decoder.layers
+        self._first, self._lstm = first, lstm.lstm
+        self._rest: Sequence[Callable[[torch.Tensor], torch.Tensor]] = rest
+        self._reach = (int(model.config.kernel_size) - 1) * int(first.conv.dilation[0])
+        self._said: torch.Tensor | None = None
+        """What the LSTM said of the frames from ``_kept`` to ``_heard``, (channels, width, frames)."""
         self._memory: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._heard = 0
-        self._place = 0
+        self._kept = self._heard = self._place = 0
+
+    @property
+    def frames(self) -> int:
+        """Of the whole piece."""
+        return self._codes.shape[1]
 
     @property
     def done(self) -> bool:
         """Whether the audio is complete."""
-        return self._place >= self._states.shape[-1]
+        return self._place >= self.frames
+
+    @property
+    def left(self) -> int:
+        """How many steps it will take."""
+        return self._codec.steps(self.frames - self._place)
+
+    @property
+    def needed(self) -> int:
+        """How many frames, from the first one, must be there before the next step."""
+        return min(self._end + self._codec.margin + self._reach, self.frames)
+
+    @property
+    def _end(self) -> int:
+        return min(self._place + self._codec.chunk, self.frames)
 
     def step(self) -> None:
         """Decode the next frames; a step that fails may be repeated."""
-        codec, frames = self._codec, self._states.shape[-1]
-        start, end = self._place, min(self._place + codec.chunk, frames)
-        left, right = max(0, start - codec.margin), min(frames, end + codec.margin)
-        self._listen(right)
-        values = self._said[..., left:right]
+        codec, start, end = self._codec, self._place, self._end
+        left, right = max(0, start - codec.margin), min(self.frames, end + codec.margin)
+        values = self._listen(right)[..., left - self._kept :]
         for layer in self._rest:
             values = layer(values)
         kept = values[:, 0, (start - left) * codec.hop : (end - left) * codec.hop]
         self._audio[:, start * codec.hop : end * codec.hop] = kept.float().cpu().numpy()
         self._place = end
 
-    def _listen(self, end: int) -> None:
-        """Let the LSTM go on to frame ``end``; what it says is added to what it heard."""
-        if end <= self._heard:
-            return
-        new = self._states[..., self._heard : end].permute(2, 0, 1)
-        said, memory = self._lstm(new, self._memory)
-        self._said[..., self._heard : end] = (said + new).permute(1, 2, 0)
-        self._memory, self._heard = memory, end
+    def _listen(self, end: int) -> torch.Tensor:
+        """Let the LSTM go on to frame ``end``, and return what it said of the latest frames, the margin included."""
+        if self._said is not None and end <= self._heard:
+            return self._said
+        new = self._states(self._heard, end).permute(2, 0, 1)
+        told, memory = self._lstm(new, self._memory)
+        said = (told + new).permute(1, 2, 0)
+        if self._said is not None:
+            margin = self._said[..., max(0, self._place - self._codec.margin) - self._kept :]
+            self._kept = self._heard - margin.shape[-1]
+            said = torch.cat([margin, said], dim=-1)
+        self._said, self._memory, self._heard = said, memory, end
+        heard: torch.Tensor = said
+        return heard
+
+    def _states(self, start: int, end: int) -> torch.Tensor:
+        """What the LSTM hears of some frames, (channels, width, frames)."""
+        left, right = max(0, start - self._reach), min(self.frames, end + self._reach)
+        codes = self._codes[:, left:right].reshape(-1, self._codec.channels, right - left)
+        states = self._first(self._quantizer.decode(codes.to(self._codec.device)))
+        heard: torch.Tensor = states[..., start - left : end - left]
+        return heard
+
+
+def _settle(model: Any) -> None:
+    """Compute the weights from norm and direction once, and let the sizes of paddings be known without the device."""
+    for module in model.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+        for name in ("stride", "kernel_size", "padding_total"):
+            if isinstance(size := getattr(module, name, None), torch.Tensor):
+                setattr(module, name, size.cpu())
 
 
 def _margin(config: Any) -> int:

@@ -23,6 +23,8 @@ class Prompt:
     """(tokens, decoder width), float32."""
     cut: int
     """Tokens that the text encoder does not read."""
+    unknown: int = 0
+    """Tokens of its words that the text encoder does not know."""
 
 
 class TextEncoder:
@@ -41,11 +43,12 @@ class TextEncoder:
         cut = max(0, len(ids) - TEXT_TOKENS)
         if cut:
             ids = [*ids[: TEXT_TOKENS - 1], ids[-1]]  # the last one says that the text ends
+        unknown = ids.count(getattr(self._tokenizer, "unk_token_id", None))
         tokens = torch.tensor([ids], device=device)
         states = self._encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
         if self._project is not None:
             states = self._project(states)
-        return Prompt(states[0].float(), cut)
+        return Prompt(states[0].float(), cut, unknown)
 
 
 class MelodyEncoder:

@@ -25,6 +25,10 @@ CLASSES = {
     "musicgen_melody": "MusicgenMelodyForConditionalGeneration",
 }
 """By the ``model_type`` of the checkpoint's config.json."""
+SIZES = {1024: "small", 1536: "medium", 2048: "large"}
+"""Of the published checkpoints, by the width of their decoders; a fine-tuned one may have any other."""
+UNSAID_SIZE = "medium"
+"""Of the names that say none: the melody checkpoints'."""
 UNUSED = (".codebook.inited", ".codebook.cluster_size", ".codebook.embed_avg", "embed_positions.weights")
 """Tensors that only training needs, or that are computed."""
 CHUNK_FRAMES = {"cpu": 50, "cuda": 500}
@@ -88,10 +92,8 @@ def _read(folder: Path, spec: BackendSpec) -> tuple[Any, Any]:
     kind = config.model_type
     if kind not in CLASSES:
         raise _unusable(spec, folder, f"it is a {kind}, not a {' or '.join(CLASSES)}")
-    if REFERENCE in spec.inputs and kind != "musicgen_melody":
-        raise _unusable(spec, folder, f"it is a {kind}, which follows no melody")
-    if "stereo" in spec.model_version and config.decoder.audio_channels != 2:
-        raise _unusable(spec, folder, "it is mono")
+    if strange := _strangeness(config, spec):
+        raise _unusable(spec, folder, strange)
     codecs.check(config.audio_encoder, folder)
     if (rate := config.audio_encoder.sampling_rate) != spec.sample_rate:
         raise _unusable(spec, folder, f"its sample rate is {rate} Hz, not {spec.sample_rate}")
@@ -106,6 +108,18 @@ def _read(folder: Path, spec: BackendSpec) -> tuple[Any, Any]:
     if len(tokenizer) > config.text_encoder.vocab_size:
         raise _unusable(spec, folder, f"its tokenizer knows {len(tokenizer)} tokens, its text encoder fewer")
     return model.eval(), tokenizer
+
+
+def _strangeness(config: Any, spec: BackendSpec) -> str:
+    """Say what makes a checkpoint another than the one that is named; empty of the right one."""
+    follows = config.model_type == "musicgen_melody"
+    if follows != (REFERENCE in spec.inputs):
+        return f"it is a {config.model_type}, which follows {'a' if follows else 'no'} melody"
+    if spec.channels is not None and config.decoder.audio_channels != spec.channels:
+        return f"it is {'mono' if config.decoder.audio_channels == 1 else 'stereo'}"
+    named = next((size for size in SIZES.values() if size in spec.model_version), UNSAID_SIZE)
+    size = SIZES.get(config.decoder.hidden_size, named)
+    return "" if size == named else f"it is of the size {size}"
 
 
 def _unusable(spec: BackendSpec, folder: Path, reason: str) -> SoundfleetError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .cache import GUIDED
+from .windows import WINDOW_SEC
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -48,7 +49,7 @@ def _sounded(codec: Codec) -> int:
 
 
 def run_bytes(codec: Codec, duration_sec: float) -> int:
-    """The audio, twice for what numpy copies, and the codec's states before and after its LSTM."""
+    """The audio, twice for what numpy copies, and what the codec keeps of a source while it hears it."""
     frames = round(duration_sec * codec.frame_rate)
-    values = 2 * codec.hop + 3 * codec.width
-    return int(codec.channels * frames * values * FLOAT32)
+    heard = min(frames, WINDOW_SEC * codec.frame_rate)
+    return int(codec.channels * (frames * 2 * codec.hop + heard * 3 * codec.width) * FLOAT32)

@@ -13,8 +13,11 @@ from .weights import Layer, Weights
 class Attention(Protocol):
     """How the rows of a pass attend, and where their keys and values go."""
 
-    def own(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Store keys and values, and attend to all that was decoded; everything is (rows, width)."""
+    def own(self, layer: int, mixed: torch.Tensor) -> torch.Tensor:
+        """Store keys and values, and attend to all that was decoded: (rows, width).
+
+        ``mixed`` has queries, keys and values side by side, (rows, 3 * width).
+        """
         ...
 
     def text(self, layer: int, query: torch.Tensor) -> torch.Tensor:
@@ -33,11 +36,11 @@ class Network:
     def __init__(self, weights: Weights, positions: int) -> None:
         self.weights = weights
         self._positions = _sinusoids(positions, weights.width).to(weights.device)
+        self._books = torch.arange(weights.codebooks, device=weights.device)
 
     def embed(self, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Return (n, width) of tokens (n, codebooks) at positions (n)."""
-        books = torch.arange(self.weights.codebooks, device=tokens.device)
-        return self.weights.embeddings[books, tokens].sum(dim=1) + self._positions[positions]
+        return self.weights.embeddings[self._books, tokens].sum(dim=1) + self._positions[positions]
 
     def place(self, states: torch.Tensor, start: int) -> torch.Tensor:
         """Add the positions from ``start`` on to states (..., n, width)."""
@@ -52,7 +55,7 @@ class Network:
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
         """Return (n, codebooks, vocabulary), float32."""
         scores = self.weights.heads(self.weights.norm(rows))
-        return scores.view(rows.shape[0], self.weights.codebooks, self.weights.vocabulary)
+        return scores.reshape(rows.shape[0], self.weights.codebooks, self.weights.vocabulary)
 
     def text_keys_values(self, states: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per layer the keys and values of an encoded prompt, (heads, tokens, head width)."""
@@ -65,14 +68,13 @@ class Network:
         return pairs
 
     def _layer(self, index: int, layer: Layer, rows: torch.Tensor, attention: Attention) -> torch.Tensor:
-        kind, weights = self.weights.dtype, self.weights
-        query, key, value = layer.query_key_value(layer.norm(rows).to(kind)).chunk(3, dim=-1)
-        rows = rows + layer.out(attention.own(index, query, key, value))
+        kind = self.weights.dtype
+        rows = rows + layer.out(attention.own(index, layer.query_key_value(layer.norm(rows).to(kind))))
         if layer.cross is not None:
             heard = rows[: attention.guided_rows]
             answer = attention.text(index, layer.cross.query(layer.cross.norm(heard).to(kind)))
             rows[: attention.guided_rows] += layer.cross.out(answer)
-        return rows + layer.down(weights.activation(layer.up(layer.last_norm(rows).to(kind))))
+        return rows + layer.down(layer.up(layer.last_norm(rows).to(kind)))
 
 
 def _sinusoids(positions: int, width: int) -> torch.Tensor:

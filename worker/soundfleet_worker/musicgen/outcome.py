@@ -16,6 +16,8 @@ FULL = 10 ** (-1 / 20)
 """To which a track that goes beyond full scale is turned down: -1 dBFS."""
 SILENT = 1e-3
 """A peak below this, -60 dBFS, is no music."""
+WHAT_TO_DO = "Set SOUNDFLEET_PRECISION to fp32 on the worker, and check the model's files."
+"""When a model makes something that is no number."""
 BLOCK = 1 << 20
 
 
@@ -25,12 +27,12 @@ def output_of(piece: Piece, rate: int, checkpoint: dict[str, Any]) -> Output:
         raise error(
             ErrorCode.MODEL_INFERENCE_FAILED,
             f"the model gave something that is no number after {piece.current_step} of {piece.total_steps} steps",
-            "Set SOUNDFLEET_PRECISION to fp32 on the worker, and check the model's files.",
+            WHAT_TO_DO,
         )
     audio, warnings = piece.audio, list(piece.given.warnings)
     peak = _peak(audio)
     if not math.isfinite(peak):
-        raise error(ErrorCode.MODEL_INFERENCE_FAILED, "the track holds samples that are not numbers")
+        raise error(ErrorCode.MODEL_INFERENCE_FAILED, "the track holds samples that are not numbers", WHAT_TO_DO)
     if peak < SILENT:
         level = f"{20 * math.log10(peak):.0f} dBFS" if peak else "minus infinity"
         raise error(ErrorCode.OUTPUT_SILENT, f"the track is silent: its peak is {level}")

@@ -47,6 +47,10 @@ class Pattern:
         """Tokens to decode until ``frames`` frames are complete when the first ``known`` are given."""
         return self.length(frames) - 1 - known
 
+    def complete(self, position: int) -> int:
+        """Frames that are there in every codebook when ``position`` is the last that was decoded."""
+        return max(0, position - self.longest + 1)
+
     def lay(self, frames: int, known: torch.Tensor) -> torch.Tensor:
         """Return (codebooks, length) with the known frames, (codebooks, n), in place and OPEN where others go."""
         row = torch.full((self.codebooks, self.length(frames)), self.pad, dtype=torch.long)
@@ -56,6 +60,6 @@ class Pattern:
             row[codebook, start : start + known.shape[1]] = known[codebook]
         return row
 
-    def read(self, row: torch.Tensor, frames: int) -> torch.Tensor:
-        """Return the frames of a decoded row, (codebooks, frames)."""
-        return torch.stack([row[k, 1 + delay : 1 + delay + frames] for k, delay in enumerate(self.delays)])
+    def read(self, row: torch.Tensor, start: int, end: int) -> torch.Tensor:
+        """Return frames ``start`` to ``end`` of a decoded row, (codebooks, frames)."""
+        return torch.stack([row[k, 1 + delay + start : 1 + delay + end] for k, delay in enumerate(self.delays)])

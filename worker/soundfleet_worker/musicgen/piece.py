@@ -5,7 +5,9 @@ wait     for a slot
 open     a window is laid out in the slot
 fill     what stands before the first token of a window goes through the decoder: melody, prompt, known frames
 draw     token by token, together with the other slots; at a window's end back to open, or on
-sound    the codes become audio
+sound    no token is left: what is not audio yet becomes it
+
+Frames become audio as soon as they and those after them that they sound with are complete, while the rest is drawn.
 """
 
 from __future__ import annotations
@@ -73,10 +75,11 @@ class Piece(Run):
         lengths = tuple(pattern.length(window.frames) for window in self.windows)
         self._uniforms = uniforms(given.seed, pattern.codebooks, lengths)
         tokens = sum(pattern.steps(window.frames, window.known) for window in self.windows)
-        self.decode_steps = codec.steps(given.frames)
-        self.total_steps = codec.steps(known) + tokens + self.decode_steps
-        self._pattern, self._index = pattern, 0
+        self.total_steps = codec.steps(known) + tokens + codec.steps(given.frames)
+        self._pattern, self._codec, self._index = pattern, codec, 0
         self.codes = torch.full((pattern.codebooks, given.frames), pattern.pad, dtype=torch.long)
+        self.ready = 0
+        """Frames of the codes that are there, from the first one on."""
         self.seat: Seat | None = None
         self.filled = 0
         """Positions of the caches that are filled in this window."""
@@ -106,17 +109,50 @@ class Piece(Run):
         window = self.window
         return self._pattern.lay(window.frames, self.codes[:, window.start : window.start + window.known])
 
-    def take(self, row: torch.Tensor) -> bool:
-        """Keep a decoded window; returns whether there is another one."""
+    def take(self, row: torch.Tensor, position: int) -> None:
+        """Keep the frames of this window that are complete when its row is decoded up to ``position``."""
         window = self.window
-        self.codes[:, window.start : window.end] = self._pattern.read(row, window.frames)
+        end = window.start + self._pattern.complete(position)
+        if end > self.ready:
+            start = self.ready
+            self.codes[:, start:end] = self._pattern.read(row, start - window.start, end - window.start)
+            self.ready = end
+
+    def next_window(self) -> bool:
+        """This window is complete; returns whether there is another one."""
         self._index += 1
         return self._index < len(self.windows)
 
     def heard(self, codes: torch.Tensor) -> None:
         """The source's codes, (codebooks, frames), are there."""
         self.codes[:, : codes.shape[1]] = codes
+        self.ready = codes.shape[1]
         self.encoding, self.phase = None, Phase.wait
+
+    @property
+    def hears_left(self) -> int:
+        """Steps of the codec until the source is codes."""
+        return 0 if self.encoding is None else self.encoding.left
+
+    @property
+    def sounds_left(self) -> int:
+        """Steps of the codec until the codes are audio."""
+        return self._codec.steps(self.given.frames) if self.decoding is None else self.decoding.left
+
+    @property
+    def tokens_per_sound(self) -> int:
+        """Tokens that a step of the codec needs."""
+        return self._codec.chunk
+
+    @property
+    def windows_left(self) -> list[tuple[int, int]]:
+        """Of this window and those after it the position from which is decoded, and the last one."""
+        return [(window.known, self._pattern.length(window.frames) - 1) for window in self.windows[self._index :]]
+
+    @property
+    def sounds(self) -> bool:
+        """Whether the frames of the codec's next step are there."""
+        return self.decoding is not None and not self.decoding.done and self.decoding.needed <= self.ready
 
     def fail(self) -> None:
         """End at once: what was decoded is worth nothing."""

@@ -94,12 +94,22 @@ class Slots:
         """What so many slots take."""
         return self._shape.nbytes(count) + count * self.pattern.codebooks * self._length * 12
 
+    @property
+    def nbytes_of_a_position(self) -> int:
+        """What attention to one more position reads."""
+        return self._shape.nbytes(1) // self._shape.positions
+
     def set_up(self, seat: Seat, tokens: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> None:
-        """Lay a window out in its slot: tokens and uniforms are (codebooks, positions)."""
+        """Lay a window out in its slot: tokens and uniforms are (codebooks, positions).
+
+        Launches of fixed shapes write the caches of every slot, at its position: of one that is being filled this is
+        the one that its first own token writes again.
+        """
         slot, length = seat.slot, tokens.shape[1]
         self.tokens[slot].fill_(self.pattern.pad)
         self.tokens[slot, :, :length] = tokens.to(self.device)
         self.uniforms[slot, :, :length] = uniforms.to(self.device)
+        self.position[slot] = self.end[slot] = seat.position
         self.prefix[slot], self.text[slot], self.broken[slot] = seat.prefix, seat.text, False
         self.knobs.turn(slot, sampling, self.vocabulary)
 
@@ -112,8 +122,8 @@ class Slots:
     def seat(self, seats: list[Seat]) -> None:
         """Say who decodes in the coming launches: all others stand still."""
         self.end.copy_(self.position)
-        for seat in seats:
-            self.position[seat.slot], self.end[seat.slot] = seat.position, seat.end
+        told = torch.tensor([(seat.slot, seat.position, seat.end) for seat in seats], device=self.device)
+        slots, self.position[slots], self.end[slots] = told[:, 0], told[:, 1], told[:, 2]
 
     def leave(self, slot: int) -> None:
         """Free a slot."""

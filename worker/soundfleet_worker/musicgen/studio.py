@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from operator import mul
+from time import perf_counter
 
 import torch
 
@@ -11,24 +12,14 @@ from ..backends.scratch import reserve
 from .attention import FillAttention
 from .codec import Codec
 from .conditions import MelodyEncoder
+from .foretell import foretell
 from .launch import ExactLaunch, FixedLaunch
 from .network import Network
+from .pace import PACES, Pace
 from .piece import Phase, Piece
 from .slots import Seat, Slots
+from .speed import Speeds
 
-
-class Pace(NamedTuple):
-    """How much is done between two chances to cancel."""
-
-    span: int
-    """Tokens of every slot."""
-    fill: int
-    """Positions of one piece, of those that are filled before its tokens."""
-    others: int
-    """How many pieces are filled or sounded beside a span."""
-
-
-PACES = {"cpu": Pace(span=8, fill=64, others=1), "cuda": Pace(span=64, fill=2048, others=8)}
 TRACK = "track"
 
 
@@ -43,6 +34,7 @@ class Studio:
         self.pace = pace or PACES[slots.device.type]
         self._launch = (ExactLaunch if slots.device.type == "cpu" else FixedLaunch)(network, slots)
         self._turn = 0
+        self._speeds = Speeds(slots.nbytes_of_a_position / network.weights.nbytes, codec.frame_rate)
 
     def step(self, pieces: Sequence[Piece]) -> None:
         """Move the pieces on: those in slots by a span, and of the others the ones that have waited longest."""
@@ -51,13 +43,32 @@ class Studio:
                 self._seat(piece)
             if piece.phase is Phase.open:
                 self._open(piece)
-        self._turn += 1
-        work = {Phase.hear: self._hear, Phase.fill: self._fill, Phase.sound: self._sound}
-        others = [piece for piece in pieces if piece.phase in work]
-        for piece in sorted(others, key=lambda piece: piece.served)[: self.pace.others]:
-            work[piece.phase](piece)
-            piece.served = self._turn
+        for _ in range(self.pace.others):
+            if not self._aside(pieces):
+                break
         self._draw([piece for piece in pieces if piece.phase is Phase.draw])
+        foretell(pieces, self._speeds, self.slots.count, self.pace)
+
+    def _aside(self, pieces: Sequence[Piece]) -> bool:
+        """Fill or sound a part of the piece that has waited longest for it; returns whether there was one."""
+        waiting = [piece for piece in pieces if piece.phase in (Phase.hear, Phase.fill) or piece.sounds]
+        if not waiting:
+            return False
+        piece = min(waiting, key=lambda one: one.served)
+        began, filled = perf_counter(), piece.filled
+        match piece.phase:
+            case Phase.hear:
+                self._hear(piece)
+                self._speeds.hear.saw(perf_counter() - began)
+            case Phase.fill:
+                self._fill(piece)
+                self._speeds.fill.saw((perf_counter() - began) / (piece.filled - filled))
+            case _:
+                self._sound(piece)
+                self._speeds.sound.saw(perf_counter() - began)
+        self._turn += 1
+        piece.served = self._turn
+        return True
 
     def release(self, piece: Piece) -> None:
         """Take a piece out, wherever it is."""
@@ -87,6 +98,10 @@ class Studio:
 
     def _open(self, piece: Piece) -> None:
         """Lay out the next window."""
+        if piece.decoding is None:
+            samples = piece.given.frames * self.codec.hop
+            piece.audio = reserve(piece.job.scratch / f"{TRACK}.npy", self.codec.channels, samples)
+            piece.decoding = self.codec.decoding(piece.codes, piece.audio)
         seat, window = _seat_of(piece), piece.window
         piece.prefix = self._prefix(piece)
         seat.prefix = 0 if piece.prefix is None else piece.prefix.shape[1]
@@ -128,23 +143,33 @@ class Studio:
         if not pieces:
             return
         seats = [_seat_of(piece) for piece in pieces]
-        before = [seat.position for seat in seats]
+        before, began = [seat.position for seat in seats], perf_counter()
         try:
             self._launch.span(seats, self.pace.span)
         finally:
             for piece, seat, position in zip(pieces, seats, before, strict=True):
                 piece.current_step += seat.position - position
-        broken = self.slots.broken.tolist()
+        self._time(seats, before, perf_counter() - began)
+        broken, rows = self.slots.broken.tolist(), self.slots.tokens.cpu()
         for piece, seat in zip(pieces, seats, strict=True):
             if broken[seat.slot]:
                 piece.fail()
-            elif not seat.left:
+                continue
+            piece.take(rows[seat.slot], seat.position)
+            if not seat.left:
                 self._close(piece, seat)
 
+    def _time(self, seats: Sequence[Seat], before: Sequence[int], sec: float) -> None:
+        """Learn from a span how long tokens take."""
+        moved = [seat.position - position for seat, position in zip(seats, before, strict=True)]
+        halves = [1.0 if seat.guided else 0.5 for seat in seats]
+        places = [seat.prefix + seat.position - tokens / 2 for seat, tokens in zip(seats, moved, strict=True)]
+        if tokens := max(moved):
+            self._speeds.token.drew(sum(map(mul, places, halves)), sec / tokens)
+
     def _close(self, piece: Piece, seat: Seat) -> None:
-        """A window is complete: the next one, or the audio."""
-        row = self.slots.tokens[seat.slot, :, : self.pattern.length(piece.window.frames)].cpu()
-        if piece.take(row):
+        """A window is complete: the next one, or what is left of the audio."""
+        if piece.next_window():
             piece.phase = Phase.open
             return
         piece.seat = None
@@ -152,12 +177,8 @@ class Studio:
         piece.begin_sound()
 
     def _sound(self, piece: Piece) -> None:
-        """Decode the next seconds of audio."""
-        if piece.decoding is None:
-            samples = piece.given.frames * self.codec.hop
-            piece.job.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-            piece.audio = reserve(piece.job.scratch / f"{TRACK}.npy", self.codec.channels, samples)
-            piece.decoding = self.codec.decoding(piece.codes, piece.audio)
+        """Make audio of the next frames that are complete."""
+        assert piece.decoding is not None, "a piece that sounds is being decoded"
         piece.decoding.step()
         piece.current_step += 1
         if piece.decoding.done:

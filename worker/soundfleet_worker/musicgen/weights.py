@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .linear import Linear, linear
+from .linear import Activation, Linear, linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class Layer:
     """None in the melody models, whose prompt stands before the tokens."""
     last_norm: Norm
     up: Linear
+    """With the activation."""
     down: Linear
 
 
@@ -65,7 +66,6 @@ class Weights:
     norm: Norm
     heads: Linear
     """To (codebooks * vocabulary), float32."""
-    activation: Callable[[torch.Tensor], torch.Tensor]
     heads_per_layer: int
     width: int
     codebooks: int
@@ -86,15 +86,15 @@ def take(model: Any, device: torch.device, dtype: torch.dtype) -> Weights:
     config = model.config.decoder
     parameters = sum(p.numel() for p in model.decoder.parameters())
     layers = []
+    activation = _activation(config.activation_function)
     for index, module in enumerate(decoder.layers):
-        layers.append(_layer(module, device, dtype))
+        layers.append(_layer(module, activation, device, dtype))
         decoder.layers[index] = nn.Identity()
     weights = Weights(
         layers=tuple(layers),
         embeddings=torch.stack([e.weight.detach() for e in decoder.embed_tokens]).to(device, torch.float32),
         norm=Norm.of(decoder.layer_norm, device),
         heads=linear(list(model.decoder.lm_heads), device, torch.float32),
-        activation=_activation(config.activation_function),
         heads_per_layer=config.num_attention_heads,
         width=config.hidden_size,
         codebooks=config.num_codebooks,
@@ -107,7 +107,7 @@ def take(model: Any, device: torch.device, dtype: torch.dtype) -> Weights:
     return weights
 
 
-def _layer(module: Any, device: torch.device, dtype: torch.dtype) -> Layer:
+def _layer(module: Any, activation: Activation, device: torch.device, dtype: torch.dtype) -> Layer:
     own = module.self_attn
 
     def matrix(*modules: nn.Linear) -> Linear:
@@ -119,7 +119,7 @@ def _layer(module: Any, device: torch.device, dtype: torch.dtype) -> Layer:
         out=matrix(own.out_proj),
         cross=_cross(module, matrix, device) if hasattr(module, "encoder_attn") else None,
         last_norm=Norm.of(module.final_layer_norm, device),
-        up=matrix(module.fc1),
+        up=linear([module.fc1], device, dtype, activation),
         down=matrix(module.fc2),
     )
 
@@ -134,8 +134,8 @@ def _cross(module: Any, matrix: Callable[..., Linear], device: torch.device) -> 
     )
 
 
-def _activation(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+def _activation(name: str) -> Activation:
     from transformers.activations import ACT2FN
 
-    function: Callable[[torch.Tensor], torch.Tensor] = ACT2FN[name]
+    function: Activation = functional.gelu if name == "gelu" else ACT2FN[name]
     return function

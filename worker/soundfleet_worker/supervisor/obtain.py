@@ -36,4 +36,4 @@ async def obtain(run: Run, work: Work, reporter: Reporter, tools: Tools) -> None
         if not exc.info.retryable:
             raise
         run.log.warning(Event.model_missing, backend=name, error=str(exc))
-        run.hand_back()
+        run.hand_back(exc.info)

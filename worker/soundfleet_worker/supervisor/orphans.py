@@ -6,11 +6,16 @@ from collections.abc import Callable, Container
 from typing import Any
 
 from soundfleet_producer.queue.verbs import Reply, Token, release
-from soundfleet_schemas import Keys, Limits
+from soundfleet_schemas import ErrorCode, Keys, Limits, error
 
 from .batcher import Performs
 
 AT_ONCE = 500
+UNHEARD = error(
+    ErrorCode.QUEUE_UNAVAILABLE,
+    "the worker did not hear that it was given the job",
+    "Wait for another worker; no attempt is charged.",
+).info
 
 
 async def release_orphans(
@@ -38,6 +43,6 @@ async def release_orphans(
         for job_id, (worker, attempt, lane) in zip(part, holders, strict=True):
             if worker is not None and worker.decode() == worker_id and serves(lane.decode()):
                 token = Token(job_id, worker_id, int(attempt))
-                if await verbs.perform(release(keys, token, limits)) is Reply.ok:
+                if await verbs.perform(release(keys, token, limits, UNHEARD)) is Reply.ok:
                     released.append(job_id)
     return released

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-from soundfleet_schemas import Stage
-
-if TYPE_CHECKING:
-    from .run import Run
+from typing import NamedTuple
 
 _WEIGHT = 0.3
 """Of the newest observation."""
@@ -18,8 +11,10 @@ _FIRST_GUESS = 0.01
 """Seconds to deliver one second of one file, before anything was delivered."""
 _FIXED_SEC = 10.0
 """A delivery takes as long as if it had so much more audio: what it costs however short it is."""
+_RECENT = 0.3
+"""Share of what was done that the speed is taken from: the latest."""
 _MARKS = 100
-"""Times that are kept of a run, whatever the number of its steps."""
+"""Marks that are kept of a run, whatever the number of its steps."""
 
 
 class Pace:
@@ -27,8 +22,6 @@ class Pace:
 
     def __init__(self) -> None:
         self._per_audio_sec = _FIRST_GUESS
-        self._decode_step_sec: dict[str, float] = {}
-        self._runs: dict[str, list[Run]] = {}
 
     def delivered(self, audio_sec: float, took_sec: float) -> None:
         """Learn from a delivery; ``audio_sec`` counts every file."""
@@ -39,58 +32,61 @@ class Pace:
         """Estimate the seconds that a delivery will take."""
         return (audio_sec + _FIXED_SEC) * self._per_audio_sec
 
-    @contextmanager
-    def among(self, backend: str, run: Run) -> Iterator[None]:
-        """Count a run among those of its backend, which share the device."""
-        runs = self._runs.setdefault(backend, [])
-        runs.append(run)
-        try:
-            yield
-        finally:
-            runs.remove(run)
 
-    def sharing(self, backend: str, stage: Stage) -> int:
-        """Return how many runs are decoding, or how many are not yet."""
-        decodes = stage is Stage.decode
-        return max(1, sum((run.stage is Stage.decode) is decodes for run in self._runs.get(backend, ())))
-
-    def decoded(self, backend: str, step_sec: float) -> None:
-        """Learn how long a step of decoding takes when nobody shares the device."""
-        known = self._decode_step_sec.get(backend, step_sec)
-        self._decode_step_sec[backend] = known + _WEIGHT * (step_sec - known)
-
-    def decode_step_sec(self, backend: str, stage: Stage) -> float | None:
-        """Estimate how long one will take a run of this stage, beside those that go with it; None before the first."""
-        known = self._decode_step_sec.get(backend)
-        return None if known is None else known * self.sharing(backend, stage)
+class _Mark(NamedTuple):
+    at: float
+    step: int
 
 
-class Steps:
-    """How fast a run goes: by the later half of its steps, so that a wait for a slot is soon forgotten."""
+class Speed:
+    """How fast a run goes: by the latest third of its steps, so that company that has left is soon forgotten."""
 
-    __slots__ = ("_marks",)
+    __slots__ = ("_gain", "_last", "_marks")
 
     def __init__(self) -> None:
-        self._marks: deque[tuple[float, int]] = deque()
-        """When which step was heard of, at most ``_MARKS`` over the whole run."""
-
-    def clear(self) -> None:
-        """Nothing has been heard of yet."""
-        self._marks.clear()
+        self._marks: deque[_Mark] = deque()
+        self._last: _Mark | None = None
+        self._gain = 0
+        """Steps of the last news."""
 
     def heard(self, now: float, step: int, total: int) -> None:
-        """Take where the run stands; one that stands before that was begun again."""
-        marks = self._marks
-        if marks and step < marks[-1][1]:
-            marks.clear()
-        if not marks or step - marks[-1][1] >= total / _MARKS:
-            marks.append((now, step))
-        while len(marks) > 2 and 2 * marks[1][1] <= step:
+        """Take where the run stands; steps never fall."""
+        marks, last = self._marks, self._last
+        if last is None or step > last.step:
+            self._gain = 0 if last is None else step - last.step
+            self._last = _Mark(now, step)
+        if not marks or step - marks[-1].step >= total / _MARKS:
+            marks.append(_Mark(now, step))
+        while len(marks) > 2 and marks[1].step <= (1 - _RECENT) * step:
             marks.popleft()
 
-    def step_sec(self, now: float, step: int) -> float | None:
-        """Return how long a step takes; None until one was seen to be made."""
-        if not self._marks or step <= self._marks[0][1]:
+    def left_sec(self, now: float, left: int) -> float | None:
+        """Estimate the seconds that ``left`` steps will take; None until one was seen to be made.
+
+        What has passed since the last news is taken off, as far as it can have been for the next; when that is late,
+        the run has become slower.
+        """
+        if self._last is None or self._last.step <= self._marks[0].step:
             return None
-        since, first = self._marks[0]
-        return (now - since) / (step - first)
+        since, made = self._marks[0], self._last.step - self._marks[0].step
+        step_sec = max((self._last.at - since.at) / made, (now - since.at) / (made + self._gain))
+        return max(0.0, step_sec * left - min(now - self._last.at, step_sec * self._gain))
+
+
+class Foretold:
+    """What a model says of itself; between two news, time is taken off, for as long as the last ones were apart."""
+
+    __slots__ = ("_at", "_gap", "_left_sec")
+
+    def __init__(self) -> None:
+        self._at, self._gap = 0.0, 0.0
+        self._left_sec: float | None = None
+
+    def heard(self, now: float, left_sec: float) -> None:
+        """Take what the model says now."""
+        self._gap = 0.0 if self._left_sec is None else now - self._at
+        self._at, self._left_sec = now, left_sec
+
+    def left_sec(self, now: float) -> float | None:
+        """Return what is left; None when the model never said anything."""
+        return None if self._left_sec is None else max(0.0, self._left_sec - min(now - self._at, self._gap))

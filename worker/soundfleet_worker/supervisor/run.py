@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from soundfleet_producer.queue.verbs import Claim, Token
-from soundfleet_schemas import JobRequest, Limits, Stage
+from soundfleet_schemas import ErrorInfo, JobRequest, Limits, Stage
 
 from ..logging import Log
 from . import clock
@@ -40,6 +40,7 @@ class Run:
         "stop_reason",
         "task",
         "total_steps",
+        "unready",
     )
 
     _serial = 0
@@ -60,6 +61,8 @@ class Run:
         self.total_steps = 0
         self.started = clock.now()
         self.stop_reason: Stop | None = None
+        self.unready: ErrorInfo | None = None
+        """Why this worker hands the run back, when it is not for its own end."""
         self.settling = False
         self.task: asyncio.Task[None] | None = None
         self._stepping = False
@@ -110,8 +113,9 @@ class Run:
             self.stop_reason = Stop.lost
             raise asyncio.CancelledError
 
-    def hand_back(self) -> None:
+    def hand_back(self, why: ErrorInfo) -> None:
         """Give up uncharged: this worker cannot do the job now, which says nothing against the job."""
+        self.unready = why
         self.stop_reason = self.stop_reason or Stop.unready
         raise asyncio.CancelledError
 

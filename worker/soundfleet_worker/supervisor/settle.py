@@ -75,7 +75,7 @@ def _exchange(run: Run, outcome: Outcome, tools: Tools) -> Exchange[Reply]:
         case Stop.cancelled:
             return settle_cancelled(keys, run.token, cancellation(run), limits)
         case _:
-            return release(keys, run.token, limits)
+            return release(keys, run.token, limits, run.unready or _drained(run))
 
 
 def judge(run: Run, info: ErrorInfo, limits: Limits) -> Verdict:
@@ -93,6 +93,12 @@ def _failure(failed: Failed, judgement: Verdict) -> Failure:
             return Failure(info, after_sec, detail=detail, waits_for=failed.waits_for)
         case Fail(reason):
             return Failure(info, None, reason, detail)
+
+
+def _drained(run: Run) -> ErrorInfo:
+    """Say why a worker that shuts down hands a run back."""
+    said = f"worker {run.token.worker} shuts down before the job is done"
+    return error(ErrorCode.BACKEND_NOT_READY, said, "Wait for another worker; no attempt is charged.").info
 
 
 def cancellation(run: Run) -> ErrorInfo:

@@ -74,11 +74,18 @@ async def _output_of(source: JobSource, tools: Tools) -> Source:
     match JobStatus(state.decode()):
         case JobStatus.completed:
             return _file_of(source, _RESULT.decode(result))
-        case JobStatus.failed | JobStatus.cancelled as status:
-            why = "" if info is None else f": {_ERROR.decode(info)}"
-            raise error(ErrorCode.SOURCE_JOB_FAILED, f"job {source.job_id} is {status}{why}")
+        case JobStatus.failed:
+            why = "" if info is None else f": {_reason(_ERROR.decode(info))}"
+            raise error(ErrorCode.SOURCE_JOB_FAILED, f"job {source.job_id} has failed{why}")
+        case JobStatus.cancelled:
+            raise error(ErrorCode.SOURCE_JOB_FAILED, f"job {source.job_id} was cancelled")
         case status:
             raise Unfinished(source.job_id, status)
+
+
+def _reason(info: ErrorInfo) -> str:
+    """Why a job failed; of one that failed for want of its own source, what that one failed for."""
+    return info.message if info.code is ErrorCode.SOURCE_JOB_FAILED else str(info)
 
 
 def _file_of(source: JobSource, result: JobResult) -> Source:

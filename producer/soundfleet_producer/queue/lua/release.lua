@@ -1,5 +1,5 @@
 -- release: hand a run back (drain). The job waits at the front and no attempt is charged; a cancelled one ends.
--- ARGV   1 id  2 worker  3 attempt  4 retention of cancelled, s
+-- ARGV   1 id  2 worker  3 attempt  4 retention of cancelled, s  5 ErrorInfo: why, or ''
 -- Reply  ok · superseded
 
 local id, worker, attempt = ARGV[1], ARGV[2], ARGV[3]
@@ -14,5 +14,6 @@ redis.call('ZREM', LEASES, id)
 redis.call('HDEL', JOB .. id, 'worker')
 redis.call('HINCRBY', JOB .. id, 'spared', 1)
 give_back(id, held[1])
-emit(id, 'requeued', {attempt = tonumber(attempt), worker = worker})
+local why = ARGV[5] ~= '' and cjson.decode(ARGV[5]) or nil
+emit(id, 'requeued', {attempt = tonumber(attempt), worker = worker, error = why})
 return 'ok'

@@ -2,7 +2,7 @@
 -- ARGV   1 most that wait  2 retention of completed, s  then for each job eight:
 --        id, request, lane, fingerprint or '', use_cache 1|0, expires_at ms or '', estimated s, failed job or ''
 -- Reply  for each job one of
---        {created|exists|cached, state} · {full, waiting, completed of the last ten minutes} · {conflict}
+--        {created|exists|cached, state} · {full, waiting, completed of late, in s} · {conflict}
 --        {not_failed, state} · {redriven, id} · {missing} · {invalid, what}
 
 local most_waiting, retain_sec = tonumber(ARGV[1]), ARGV[2]
@@ -16,14 +16,19 @@ end
 
 local waiting = count_waiting()
 
--- Completions of the last ten minutes.
+-- Completions of the last ten minutes, and in how many seconds: from the first of them on, a minute at least.
 local function recent_completions()
   local sum, oldest = 0, math.floor(NOW / 60000) - 10
+  local first = math.floor(NOW / 60000)
   local counts = redis.call('HGETALL', PACE)
   for i = 1, #counts, 2 do
-    if tonumber(counts[i]) > oldest then sum = sum + tonumber(counts[i + 1]) end
+    local minute = tonumber(counts[i])
+    if minute > oldest then
+      sum = sum + tonumber(counts[i + 1])
+      first = math.min(first, minute)
+    end
   end
-  return sum
+  return sum, math.max(60, math.floor(NOW / 1000) - 60 * first)
 end
 
 -- What is wrong with the arguments of a publisher in another language, before anything is written; or nil.
@@ -78,7 +83,8 @@ local function submit(id, request, lane, fingerprint, use_cache, expires_at, est
   local source = use_cache == '1' and fingerprint ~= '' and redis.call('GET', CACHE .. fingerprint)
   local result = source and redis.call('HGET', JOB .. source, 'result')
   if not result and waiting >= most_waiting then
-    return {'full', waiting, recent_completions()}
+    local completed, seconds = recent_completions()
+    return {'full', waiting, completed, seconds}
   end
 
   if retried_from ~= '' then redis.call('HSET', JOB .. retried_from, 'redriven_as', id) end

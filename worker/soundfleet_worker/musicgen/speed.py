@@ -1,0 +1,83 @@
+"""How fast the parts of the work are on this device, measured as it goes."""
+
+from __future__ import annotations
+
+from .windows import WINDOW_SEC
+
+WEIGHT = 0.1
+"""Of the newest observation."""
+BURST = 3.0
+"""Means that one observation counts for at most."""
+KEPT = 0.998
+"""Of what older tokens say of the price of a position, when a new span has been drawn."""
+BELIEF = 6.0
+"""Spans that the first guess of that price counts for."""
+MOST = 20.0
+"""How many times the guess the price can be."""
+
+
+class Mean:
+    """A moving mean of seconds per unit; None before the first.
+
+    What comes only once is in the first, which the second replaces; later ones count for no more than ``BURST`` means.
+    """
+
+    __slots__ = ("_seen", "sec")
+
+    def __init__(self) -> None:
+        self.sec: float | None = None
+        self._seen = 0
+
+    def saw(self, sec: float) -> None:
+        """Take a new observation."""
+        self._seen += 1
+        if self.sec is None or self._seen <= 2:
+            self.sec = sec
+        else:
+            self.sec += WEIGHT * (min(sec, BURST * self.sec) - self.sec)
+
+
+class TokenSpeed:
+    """Seconds of a token of all slots: some for the weights, and some for every position that is attended to.
+
+    How those compare is learned over many spans, by least squares, from a first guess: by the bytes that are read. How
+    long it all takes at present is learned quickly.
+    """
+
+    def __init__(self, guess: float, frame_rate: int) -> None:
+        """``guess``: the price of a position, beside that of the weights."""
+        self._guess, self._most = guess, float(WINDOW_SEC * frame_rate)
+        self._weights = Mean()
+        self._sums = [0.0] * 5
+        """Of 1, positions, seconds, positions squared, positions by seconds."""
+
+    def drew(self, positions: float, token_sec: float) -> None:
+        """A span's tokens took so long each while so many positions were attended to, in all slots together."""
+        self._weights.saw(token_sec / (1.0 + self.price * positions))
+        new = (1.0, positions, token_sec, positions * positions, positions * token_sec)
+        self._sums = [KEPT * old + term for old, term in zip(self._sums, new, strict=True)]
+
+    @property
+    def price(self) -> float:
+        """Of a position, beside the weights: what was measured, pulled to the guess."""
+        base = self._weights.sec or 1.0
+        top = base * (1.0 + self._guess * self._most)
+        believed = (2.0, self._most, base + top, self._most**2, self._most * top)
+        n, x, y, xx, xy = (have + BELIEF / 2 * term for have, term in zip(self._sums, believed, strict=True))
+        slope = (n * xy - x * y) / (n * xx - x * x)
+        base = (y - slope * x) / n
+        return min(max(slope / base, 0.0), MOST * self._guess) if base > 0 else MOST * self._guess
+
+    def sec(self, positions: float) -> float | None:
+        """Return how long a token takes while so many positions are attended to; None before the first."""
+        return None if self._weights.sec is None else self._weights.sec * (1.0 + self.price * positions)
+
+
+class Speeds:
+    """Of everything that a studio does."""
+
+    def __init__(self, guess: float, frame_rate: int) -> None:
+        """``guess``: the price of a position, beside that of the weights."""
+        self.token = TokenSpeed(guess, frame_rate)
+        self.hear, self.fill, self.sound = Mean(), Mean(), Mean()
+        """Per step of the codec, per position, per step of the codec."""
