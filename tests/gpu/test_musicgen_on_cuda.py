@@ -25,18 +25,26 @@ from tests.musicgen_checkpoint import (  # noqa: E402
     spec_of,
 )
 
-from soundfleet_schemas import Precision  # noqa: E402
+from soundfleet_schemas import CATALOG, Precision  # noqa: E402
 from soundfleet_worker.backends.contract import ModelConfig  # noqa: E402
 from soundfleet_worker.backends.musicgen import MusicGenFactory, MusicGenModel  # noqa: E402
+from soundfleet_worker.engine.devices import take_device  # noqa: E402
+from soundfleet_worker.musicgen import launch  # noqa: E402
 from soundfleet_worker.musicgen.piece import Piece  # noqa: E402
 
 PROMPTS = ("warm lofi", "a very slow piece for rain, tape and piano", "x")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def device() -> None:
+    """As an engine takes it: deterministic kernels, and the current one."""
+    take_device("cuda:0")
+
+
 @pytest.fixture(scope="module", params=["plain", "melody"])
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of models with one tiny checkpoint."""
-    folder = tmp_path_factory.mktemp("models")
+    """A directory of models with one tiny checkpoint, named after its kind."""
+    folder = tmp_path_factory.mktemp(request.param)
     save_checkpoint(folder / NAME, melody=request.param == "melody")
     return folder
 
@@ -44,7 +52,8 @@ def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def load(directory: Path, device: str, precision: Precision = Precision.Float32) -> MusicGenModel:
     """Load it as an engine does."""
     source = ModelConfig(model_dir=directory, precision=precision)
-    model = MusicGenFactory(spec_of(), source).load(device, lambda _status, _percent: None)
+    spec = spec_of(inputs=CATALOG["musicgen_melody" if directory.name.startswith("melody") else "musicgen"].inputs)
+    model = MusicGenFactory(spec, source).load(device, lambda _status, _percent: None)
     assert isinstance(model, MusicGenModel)
     return model
 
@@ -91,3 +100,32 @@ def test_fewer_slots_take_less_memory(directory: Path, tmp_path: Path) -> None:
     assert torch.cuda.memory_allocated() < before
     finish_all(model, [run])
     assert np.isfinite(samples_of(model.finish(run))).all()
+
+
+def test_graphs_of_every_reach_decode_the_same_tokens(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short ones first, then longer ones; and again after slots were given back and taken."""
+    expected = codes(load(directory, "cuda:0"), tmp_path, PROMPTS)
+    monkeypatch.setattr(launch, "REACHES", (64, 96, 128))
+    model = load(directory, "cuda:0")
+    for again in range(2):
+        for ours, theirs in zip(codes(model, tmp_path, PROMPTS), expected, strict=True):
+            assert torch.equal(ours, theirs), again
+        assert model.shrink()
+        assert model.grow()
+
+
+def test_a_piece_that_is_discarded_gives_its_memory_back(directory: Path, tmp_path: Path) -> None:
+    """A second one takes no more than the first."""
+    model = load(directory, "cuda:0")
+    held = []
+    for seed in range(3):
+        run = model.begin(job_of(tmp_path, PROMPTS[0], seconds=30, seed=seed))
+        for _ in range(2):
+            model.step([run])
+        model.discard(run)
+        del run
+        torch.cuda.synchronize()
+        held.append(torch.cuda.memory_allocated())
+    assert held[1] == held[2]

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="needs the worker extra")
 pytest.importorskip("diffusers", reason="needs the worker extra")
 from safetensors.torch import load_file, save_file  # noqa: E402
 from tests.ace_step_checkpoint import build, job_of, play, spec_of  # noqa: E402
+from transformers import AutoTokenizer  # noqa: E402
 
 from soundfleet_schemas import BackendStatus, ErrorCode, Precision, SoundfleetError  # noqa: E402
 from soundfleet_worker.ace_step.files import Found, Missing, find, weights_of  # noqa: E402
@@ -135,6 +136,12 @@ def _no_silence(folder: Path) -> None:
     save_file(tensors, path)
 
 
+def _words_of_another(folder: Path) -> None:
+    words = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    words.add_tokens([f"<word {number}>" for number in range(1024)])
+    words.save_pretrained(folder / "tokenizer")
+
+
 def _rewrite(path: Path, **changed: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
 
@@ -153,6 +160,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "other shapes": (_other_shapes, "cannot be used"),
     "another sample rate": (_another_rate, "44100 instead of 48000"),
     "no distillation": (_guided, "no turbo checkpoint"),
+    "words of another": (_words_of_another, "text encoder 1024"),
     "no silence": (_no_silence, "silence_latent"),
 }
 
@@ -168,6 +176,20 @@ def test_what_is_wrong_with_a_checkpoint_is_said(folder: Path, what: str) -> Non
     assert str(folder) in refused.info.message
     assert "convert_ace_step_to_diffusers" in refused.info.action
     assert not refused.info.retryable
+
+
+@pytest.mark.parametrize("said", ["CUDA error: an illegal memory access was encountered", "CUDA error: out of memory"])
+def test_what_is_wrong_with_the_device_is_not_the_files_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """The engine judges it: other jobs and other workers can do better."""
+
+    def broken(*_args: object, **_how: object) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(torch.nn.Module, "to", broken)
+    with pytest.raises(RuntimeError, match=said):
+        factory_of(folder).load("cpu", lambda _status, _percent: None)
 
 
 def test_weights_that_a_distilled_checkpoint_never_reads_may_lack(folder: Path) -> None:

@@ -221,6 +221,31 @@ def test_slots_are_halved_when_memory_runs_out_and_come_back(model: MusicGenMode
         np.testing.assert_allclose(samples_of(room.finish(run)), samples_of(other), atol=1e-4)
 
 
+def test_slots_that_cannot_even_be_made_fewer_go_on_in_the_memory_of_all(
+    model: MusicGenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making them fewer takes memory on the way, when there is none; the pieces are what they would have been."""
+    room, copies = short(model, slots=4), iter(range(100))
+    clone = torch.Tensor.clone
+
+    def scarce(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dim() == 5 and next(copies) >= 2:
+            raise MemoryError
+        return clone(tensor)
+
+    expected = [play(room, [job_of(tmp_path, prompt, seconds=6, seed=9)])[0] for prompt in PROMPTS[:2]]
+    runs = [room.begin(job_of(tmp_path, prompt, seconds=6, seed=9)) for prompt in ("x", *PROMPTS[:2])]
+    room.step(runs)
+    room.discard(runs.pop(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "clone", scarce)
+        assert room.shrink()
+    assert next(copies) > 2
+    finish_all(room, runs)
+    for run, other in zip(runs, expected, strict=True):
+        np.testing.assert_allclose(samples_of(room.finish(run)), samples_of(other), atol=1e-4)
+
+
 def test_an_engine_makes_several_pieces_and_cancels_one(directory: Path, tmp_path: Path) -> None:
     """Through the loop that every backend runs in: loaded on demand, cancelled midway, delivered from scratch."""
     source = ModelConfig(model_dir=directory, precision=Precision.Float32)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from soundfleet_schemas import BackendSpec, ErrorCode, Precision, SoundfleetError, error
 
 from ..backends.contract import ModelConfig
+from ..engine.faults import is_out_of_memory, is_poison
 from .files import COVER, INDEX, REFUSED, WHY_REFUSED, Found, absent_of, find, how_to_get, index_of, weights_of
 from .parts import Parts
 
@@ -49,7 +50,7 @@ def load(spec: BackendSpec, source: ModelConfig, device: str) -> tuple[Parts, Fo
     except (SoundfleetError, MemoryError):
         raise
     except Exception as exc:  # libraries raise anything over files that are not what they should be
-        if _no_memory(exc):
+        if is_out_of_memory(exc) or is_poison(exc):  # the device's fault, which the engine judges
             raise
         raise _unusable(spec, found.folder, _first_line(exc)) from exc
     _check(parts, spec, found.folder)
@@ -136,6 +137,9 @@ def _check(parts: Parts, spec: BackendSpec, folder: Path) -> None:
     """Raise MODEL_LOAD_FAILED when the components do not fit together, or are not those of the catalogue's entry."""
     vae, transformer, encoder = (part.config for part in (parts.vae, parts.transformer, parts.condition_encoder))
     width = transformer.encoder_hidden_size or transformer.hidden_size
+    known = len(parts.tokenizer), parts.text_encoder.config.vocab_size
+    if known[0] > known[1]:
+        raise _unusable(spec, folder, f"its tokenizer knows {known[0]} tokens, its text encoder {known[1]}")
     shapes = {
         "sample rate": (parts.sample_rate, spec.sample_rate),
         "audio channels": (vae.audio_channels, 2),
@@ -158,12 +162,6 @@ def _unusable(spec: BackendSpec, folder: Path, reason: str) -> SoundfleetError:
         f"the files of {spec.model_version} in {folder} cannot be used: {reason}",
         f"Replace them by whole ones: {how_to_get(spec)}.",
     )
-
-
-def _no_memory(exc: Exception) -> bool:
-    import torch
-
-    return isinstance(exc, torch.OutOfMemoryError) or "can't allocate memory" in str(exc)
 
 
 def _first_line(exc: Exception) -> str:

@@ -64,14 +64,21 @@ class Cache:
     def shrink(self, slots: int, moved: Mapping[int, int]) -> None:
         """Give memory back: ``moved`` says where the occupied slots go. It takes no more than one tensor on the way.
 
-        When even that fails, the tensors that are still larger do as well.
+        When even that fails, the tensors that keep the memory of all slots do as well.
         """
         for tensor in self._tensors():
             for source, target in moved.items():
                 if source != target:
                     tensor[target].copy_(tensor[source])
+
+        def smaller(tensor: torch.Tensor) -> torch.Tensor:
+            try:
+                return tensor[:slots].clone()
+            except (MemoryError, RuntimeError):  # torch's own error of a CPU is a RuntimeError, a GPU's one of its kind
+                return tensor[:slots]
+
         self.slots = slots
-        self._resize(lambda tensor: tensor[:slots].clone())
+        self._resize(smaller)
 
     def grow(self, slots: int) -> None:
         """Make room for more slots; when memory runs out on the way, there are as many as before."""
