@@ -12,13 +12,14 @@ torch = pytest.importorskip("torch", reason="needs the worker extra")
 import numpy as np  # noqa: E402
 from tests.musicgen_checkpoint import FRAME_RATE, NAME, RATE, job_of, load_model, save_checkpoint  # noqa: E402
 
+from soundfleet_worker.backends.mean import Mean  # noqa: E402
 from soundfleet_worker.backends.musicgen import MusicGenModel  # noqa: E402
 from soundfleet_worker.musicgen import studio as studios  # noqa: E402
 from soundfleet_worker.musicgen.codec import Decoding  # noqa: E402
 from soundfleet_worker.musicgen.pace import Pace  # noqa: E402
 from soundfleet_worker.musicgen.piece import Piece  # noqa: E402
 from soundfleet_worker.musicgen.slots import Seat  # noqa: E402
-from soundfleet_worker.musicgen.speed import Mean, TokenSpeed  # noqa: E402
+from soundfleet_worker.musicgen.speed import TokenSpeed  # noqa: E402
 
 WEIGHTS_SEC, POSITION_SEC, SOUND_SEC, FILL_SEC = 0.1, 0.0005, 2.0, 0.02
 """A token, what it costs more per position attended to, a step of the codec, a position that is filled."""
@@ -159,7 +160,7 @@ def test_the_price_of_a_position_is_never_negative() -> None:
 
 def test_what_comes_only_once_is_soon_forgotten() -> None:
     """A first step that waits for a kernel, and one that is interrupted."""
-    mean = Mean()
+    mean = Mean(0.1)
     for sec in (100.0, 1.0, 1.0, 100.0, *[1.0] * 10):
         mean.saw(sec)
     assert mean.sec == pytest.approx(1.0, abs=0.1)

@@ -110,9 +110,8 @@ class Launcher:
         import torch
 
         with torch.inference_mode():
-            self._warm_up()
-            self.speed.forget()  # most of that was what comes only once
-            self._warm_up()
+            for _ in range(2):  # most of the first is what comes only once
+                self._warm_up()
 
     def _warm_up(self) -> None:
         import torch

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..backends.mean import Mean
 from .song import Phase
 
 if TYPE_CHECKING:
@@ -73,14 +74,9 @@ class Speed:
 
     def __init__(self, timer: Timer) -> None:
         self._timer = timer
-        self._means: OrderedDict[tuple[Phase, int], float] = OrderedDict()
+        self._means: OrderedDict[tuple[Phase, int], Mean] = OrderedDict()
         self._behind: deque[tuple[tuple[Phase, int], Any, Any]] = deque()
         """Launches that the device had not ended when they were last looked at."""
-
-    def forget(self) -> None:
-        """Begin anew."""
-        self._means.clear()
-        self._behind.clear()
 
     @contextmanager
     def timing(self, phase: Phase, size: int) -> Iterator[None]:
@@ -95,15 +91,16 @@ class Speed:
         Until the encoding was seen it is taken for as fast as the decoding, which is nearly the same work.
         """
         self._look()
-        means = self._means
-        if (seen := means.get((phase, size))) is not None:
-            return seen
+        seen = self._means.get((phase, size))
+        return self._in_proportion(phase, size) if seen is None else seen.sec
+
+    def _in_proportion(self, phase: Phase, size: int) -> float | None:
         alike = Phase.decode if phase is Phase.encode and not self._seen(phase) else phase
         sizes = self._seen(alike)
         if not sizes:
             return None
         nearest = min(sizes, key=lambda known: max(known, size) / min(known, size))
-        return means[alike, nearest] * size / nearest
+        return (self._means[alike, nearest].sec or 0.0) * size / nearest
 
     def _seen(self, phase: Phase) -> list[int]:
         return [size for kind, size in self._means if kind is phase]
@@ -115,7 +112,15 @@ class Speed:
             if took is None:
                 return
             self._behind.popleft()
-            known = self._means.pop(key, took)
-            self._means[key] = known + WEIGHT * (took - known)
-            if len(self._means) > KEPT:
-                self._means.popitem(last=False)
+            self._saw(key, took)
+
+    def _saw(self, key: tuple[Phase, int], took: float) -> None:
+        """The first launch of a size makes its kernels: it says no more than what was foreseen."""
+        mean = self._means.pop(key, None)
+        if mean is None:
+            mean, foreseen = Mean(WEIGHT), self._in_proportion(*key)
+            took = took if foreseen is None else min(took, foreseen)
+        mean.saw(took)
+        self._means[key] = mean
+        if len(self._means) > KEPT:
+            self._means.popitem(last=False)

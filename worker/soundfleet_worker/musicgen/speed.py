@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
+from ..backends.mean import Mean
 from .windows import WINDOW_SEC
 
 WEIGHT = 0.1
 """Of the newest observation."""
-BURST = 3.0
-"""Means that one observation counts for at most."""
 KEPT = 0.998
 """Of what older tokens say of the price of a position, when a new span has been drawn."""
 BELIEF = 6.0
 """Spans that the first guess of that price counts for."""
 MOST = 20.0
 """How many times the guess the price can be."""
-
-
-class Mean:
-    """A moving mean of seconds per unit; None before the first.
-
-    What comes only once is in the first, which the second replaces; later ones count for no more than ``BURST`` means.
-    """
-
-    __slots__ = ("_seen", "sec")
-
-    def __init__(self) -> None:
-        self.sec: float | None = None
-        self._seen = 0
-
-    def saw(self, sec: float) -> None:
-        """Take a new observation."""
-        self._seen += 1
-        if self.sec is None or self._seen <= 2:
-            self.sec = sec
-        else:
-            self.sec += WEIGHT * (min(sec, BURST * self.sec) - self.sec)
 
 
 class TokenSpeed:
@@ -47,7 +25,7 @@ class TokenSpeed:
     def __init__(self, guess: float, frame_rate: int) -> None:
         """``guess``: the price of a position, beside that of the weights."""
         self._guess, self._most = guess, float(WINDOW_SEC * frame_rate)
-        self._weights = Mean()
+        self._weights = Mean(WEIGHT)
         self._sums = [0.0] * 5
         """Of 1, positions, seconds, positions squared, positions by seconds."""
 
@@ -79,5 +57,5 @@ class Speeds:
     def __init__(self, guess: float, frame_rate: int) -> None:
         """``guess``: the price of a position, beside that of the weights."""
         self.token = TokenSpeed(guess, frame_rate)
-        self.hear, self.fill, self.sound = Mean(), Mean(), Mean()
+        self.hear, self.fill, self.sound = (Mean(WEIGHT) for _ in range(3))
         """Per step of the codec, per position, per step of the codec."""
