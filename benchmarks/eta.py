@@ -39,7 +39,6 @@ SCENES: dict[str, dict[str, list[tuple[float, int]]]] = {
     "ace_step": {
         "the first job": [(0.0, 120)],
         "alone": [(0.0, 120)],
-        "alone, short": [(0.0, 30)],
         "alone, long": [(0.0, 240)],
         "two at once": [(0.0, 60), (0.0, 60)],
     },

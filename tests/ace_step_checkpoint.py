@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def build(folder: Path, *, turbo: bool = True, cover: bool = True, seed: int = 1
         vae=_vae(),
         text_encoder=text_encoder(),
         tokenizer=tokenizer(),
-        transformer=_transformer(turbo),
+        transformer=_transformer("turbo" if turbo else "sft" if "sft" in folder.name else "base"),
         condition_encoder=_condition_encoder(),
         scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0),
         audio_tokenizer=_audio_tokenizer() if cover else None,
@@ -59,11 +60,22 @@ def build(folder: Path, *, turbo: bool = True, cover: bool = True, seed: int = 1
     return folder
 
 
-def build_lora(folder: Path, name: str, *, alpha: float = 8.0, rank: int = 4, seed: int = 1) -> dict[str, Any]:
+ATTENTION = ("layers.0.self_attn.q_proj", "layers.1.cross_attn.o_proj")
+
+
+def build_lora(
+    folder: Path,
+    name: str,
+    *,
+    alpha: float = 8.0,
+    rank: int = 4,
+    seed: int = 1,
+    layers: Sequence[str] = ATTENTION,
+) -> dict[str, Any]:
     """Save a LoRA as peft does; returns by layer of diffusers' transformer what it adds to the weight."""
     generator = torch.Generator().manual_seed(seed)
     tensors, added = {}, {}
-    for layer in ("layers.0.self_attn.q_proj", "layers.1.cross_attn.o_proj"):
+    for layer in layers:
         down = torch.randn((rank, WIDTH), generator=generator)
         up = torch.randn((WIDTH, rank), generator=generator)
         tensors |= {
@@ -72,7 +84,7 @@ def build_lora(folder: Path, name: str, *, alpha: float = 8.0, rank: int = 4, se
         }
         named = layer.replace("q_proj", "to_q").replace("o_proj", "to_out.0")
         added[f"{named}.weight"] = alpha / rank * up @ down
-    (folder / name).mkdir(parents=True)
+    (folder / name).mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / name / "adapter_model.safetensors")
     (folder / name / "adapter_config.json").write_text(json.dumps({"r": rank, "lora_alpha": alpha}))
     return added
@@ -89,13 +101,13 @@ def _vae() -> AutoencoderOobleck:
     )
 
 
-def _transformer(turbo: bool) -> AceStepTransformer1DModel:
+def _transformer(version: str) -> AceStepTransformer1DModel:
     transformer = AceStepTransformer1DModel(
         num_hidden_layers=2,
         in_channels=3 * CHANNELS,
         audio_acoustic_hidden_dim=CHANNELS,
-        is_turbo=turbo,
-        model_version="turbo" if turbo else "base",
+        is_turbo=version == "turbo",
+        model_version=version,
         **_BLOCK,
     )
     for layer in transformer.layers:  # else random words are hardly heard

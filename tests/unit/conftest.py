@@ -1,4 +1,4 @@
-"""Fixtures of the unit room: a model hub on loopback, and an empty cache of it."""
+"""Fixtures of the unit room: a model hub on loopback, an empty cache of it, and one thread for small models."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from pathlib import Path
 import pytest
 from tests.hub import Hub, serving
 from tests.published import FILES, REPOSITORY, use
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread for torch: small models gain nothing from more, and lose much on a busy machine."""
+    torch = pytest.importorskip("torch", reason="needs the worker extra")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,22 +24,16 @@ SPECS = [spec for spec in CATALOG.values() if spec.type is BackendType.AceStep]
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing from more, and lose much on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of models in which every entry of the catalogue has its folder: tiny ones, of two kinds."""
+    """A directory of models in which every entry of the catalogue has its folder: tiny ones, of three kinds."""
     folder = tmp_path_factory.mktemp("models")
-    kinds = {turbo: build(folder / f"turbo-{turbo}", turbo=turbo) for turbo in (True, False)}
+    kinds = {kind: build(folder / f"any-{kind}", turbo=kind == "turbo") for kind in ("turbo", "base", "sft")}
     for spec in SPECS:
-        (folder / spec.model_version).symlink_to(kinds["turbo" in spec.model_version])
+        (folder / spec.model_version).symlink_to(kinds[spec.model_version.rpartition("-")[2]])
     return folder
 
 

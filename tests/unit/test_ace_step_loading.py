@@ -129,6 +129,10 @@ def _guided(folder: Path) -> None:
     _rewrite(folder / "transformer" / "config.json", is_turbo=False, model_version="base")
 
 
+def _wide(folder: Path) -> None:
+    _rewrite(folder / "transformer" / "config.json", hidden_size=2560)
+
+
 def _no_silence(folder: Path) -> None:
     path = folder / "condition_encoder" / WEIGHTS
     tensors = load_file(path)
@@ -160,6 +164,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "other shapes": (_other_shapes, "cannot be used"),
     "another sample rate": (_another_rate, "44100 instead of 48000"),
     "no distillation": (_guided, "no turbo checkpoint"),
+    "another size": (_wide, "of the size XL, not 2B"),
     "words of another": (_words_of_another, "text encoder 1024"),
     "no silence": (_no_silence, "silence_latent"),
 }
@@ -176,6 +181,25 @@ def test_what_is_wrong_with_a_checkpoint_is_said(folder: Path, what: str) -> Non
     assert str(folder) in refused.info.message
     assert "convert_ace_step_to_diffusers" in refused.info.action
     assert not refused.info.retryable
+
+
+@pytest.mark.parametrize(
+    ("version", "config", "words"),
+    [
+        ("acestep-v15-xl-turbo", {"hidden_size": 2048}, "of the size 2B, not XL"),
+        ("acestep-v15-base", {"hidden_size": 2560, "model_version": "base"}, "of the size XL, not 2B"),
+        ("acestep-v15-base", {"model_version": "sft"}, "of the training sft, not base"),
+        ("acestep-v15-xl-sft", {"hidden_size": 2560, "model_version": "xl-base"}, "of the training base, not sft"),
+    ],
+)
+def test_another_of_the_family_under_a_name_is_refused(
+    folder: Path, version: str, config: dict[str, object], words: str
+) -> None:
+    """By its transformer's width and what that says of itself; before the weights are read."""
+    _rewrite(folder / "transformer" / "config.json", **config)
+    refused = refusal(factory_of(folder.rename(folder.with_name(version))))
+    assert refused.code is ErrorCode.MODEL_LOAD_FAILED
+    assert words in refused.info.message
 
 
 @pytest.mark.parametrize("said", ["CUDA error: an illegal memory access was encountered", "CUDA error: out of memory"])

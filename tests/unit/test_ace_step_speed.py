@@ -19,14 +19,7 @@ from soundfleet_worker.ace_step.song import Phase, Song  # noqa: E402
 from soundfleet_worker.ace_step.speed import KEPT, WEIGHT, CudaTimer, Speed, Timer, WallTimer  # noqa: E402
 from soundfleet_worker.backends.ace_step import AceStepModel  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing from more, and lose much on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

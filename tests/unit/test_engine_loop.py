@@ -8,7 +8,7 @@ import pytest
 from tests.unit.desk import Desk
 
 from soundfleet_schemas import BackendStatus, Stage
-from soundfleet_worker.engine.wire import Cancel, Cancelled, Finished, Look, Progress, Ready, Shutdown
+from soundfleet_worker.engine.wire import Cancel, Cancelled, Finished, Look, Progress, Ready, Shutdown, ToEngine
 
 
 @pytest.fixture
@@ -166,3 +166,31 @@ def test_shutdown_drops_everything(desk: Desk) -> None:
     assert desk.engine.stopped
     desk.engine.close()
     assert desk.count.log[-2:] == ["discard a", "close count"]
+
+
+def test_a_cancel_that_comes_during_a_load_is_heard_before_a_run_begins_or_steps(tmp_path: Path) -> None:
+    """Of the run that is loaded for, and of one of another model: their files may be gone."""
+    desk = Desk(tmp_path, names=("count", "other"))
+    desk.open()
+    desk.start("a", "x 3")
+    desk.engine.tick()
+    come: list[ToEngine] = []
+    desk.factories["other"].before_load = lambda: come.extend([Cancel(run="a"), Cancel(run="b")])
+    desk.engine._receive = lambda: [come.pop() for _ in list(come)]
+    desk.start("b", backend="other")
+    desk.start("c", backend="other")
+    desk.finish_all()
+    assert desk.ends() == {"a": "Cancelled", "b": "Cancelled", "c": "Finished"}
+    assert desk.count.log == ["load", "begin a", "step a", "discard a"]
+    assert desk.factories["other"].log == ["load", "begin c", "step c", "finish c"]
+
+
+def test_who_waits_for_a_place_is_not_told_to_load_any_more(desk: Desk) -> None:
+    """After the load the others wait in stage infer, at step 0."""
+    desk.count.max_runs = 1
+    desk.open()
+    for name in "abc":
+        desk.start(name, "x 9")
+    desk.engine.tick()
+    assert [(m.stage, m.current_step) for m in desk.of(Progress, "c")] == [(Stage.load, 0), (Stage.infer, 0)]
+    assert [m.stage for m in desk.of(Progress, "a")].count(Stage.load) == 1

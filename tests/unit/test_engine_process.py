@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from soundfleet_schemas import BackendStatus, ErrorCode, GenerationRequest
+from soundfleet_schemas import BackendStatus, ErrorCode, GenerationRequest, Stage
 from soundfleet_worker.engine.config import EngineConfig
 from soundfleet_worker.engine.wire import (
     EXIT_ORPHANED,
@@ -144,7 +144,7 @@ def test_it_introduces_itself_and_runs_a_job(engine: Child) -> None:
 def test_a_cancel_stops_a_run_midway(engine: Child) -> None:
     """It is answered with how far the run came; another run is not touched."""
     engine.send(engine.start("a", "slow 100000"), engine.start("b", "slow 20"))
-    engine.hear(Progress, "a")
+    engine.hear_until(lambda m: isinstance(m, Progress) and m.run == "a" and m.stage is Stage.infer)
     engine.send(Cancel(run="a"))
     assert 0 < engine.hear(Cancelled, "a").current_step < 100_000
     engine.hear(Finished, "b")

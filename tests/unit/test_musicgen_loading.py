@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,7 @@ from soundfleet_worker.backends.contract import ModelConfig  # noqa: E402
 from soundfleet_worker.backends.musicgen import MusicGenFactory, MusicGenModel  # noqa: E402
 from soundfleet_worker.musicgen import files  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing from more, and lose much on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +158,22 @@ def test_corrupt_weights_are_refused(copied: Path, damage: Callable[[Path], None
     """Transformers would fill a gap with random numbers, and decode noise."""
     damage(copied / NAME / files.WEIGHTS)
     refused(copied)
+
+
+@pytest.mark.parametrize(
+    "said", ["[enforce fail at alloc_cpu.cpp] not enough memory", "CUDA error: an illegal memory access"]
+)
+def test_what_is_wrong_with_the_machine_is_not_the_files_fault(
+    published: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """The engine judges it: other jobs and other workers can do better."""
+
+    def broken(*_args: object, **_how: object) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("transformers.MusicgenForConditionalGeneration.from_pretrained", broken)
+    with pytest.raises(RuntimeError, match=re.escape(said)):
+        MusicGenFactory(spec_of(), ModelConfig(model_dir=published)).load("cpu", lambda _status, _percent: None)
 
 
 def test_a_corrupt_tokenizer_is_refused(copied: Path) -> None:

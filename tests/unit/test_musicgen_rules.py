@@ -29,14 +29,7 @@ from soundfleet_worker.musicgen.pattern import OPEN, Pattern  # noqa: E402
 from soundfleet_worker.musicgen.sampling import Knobs, Sampling, choose, guide, settings_of, uniforms  # noqa: E402
 from soundfleet_worker.musicgen.windows import Window, plan  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models gain nothing from more, and lose much on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,18 @@ def test_what_a_model_foretells_is_what_is_told(monkeypatch: pytest.MonkeyPatch)
     assert follower._eta_sec() == pytest.approx(40.0 + deliver_sec, abs=0.1)
 
 
+def test_waiting_for_a_place_is_not_taken_for_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose model takes no further run waits in stage infer, with no steps known."""
+    desk = Desk(monkeypatch)
+    follower, deliver_sec = desk.follower(), desk.pace.deliver_sec(0.0)
+    follower(Progress(run="r", stage=Stage.infer, current_step=0, total_steps=0))
+    desk.sec = 500.0
+    for step in range(3):
+        follower(Progress(run="r", stage=Stage.infer, current_step=step, total_steps=TOTAL))
+        desk.sec += 1.0
+    assert desk.told[-1][1] == pytest.approx(98.0 + deliver_sec, abs=0.1)
+
+
 def test_company_that_has_left_is_soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four times as slow for the first quarter of the steps; in the middle of the time all is right."""
     told = Desk(monkeypatch).follow(lambda step: 0.4 if step < 25 else 0.1)

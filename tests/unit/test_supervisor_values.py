@@ -54,6 +54,13 @@ def test_the_pace_follows_what_was_seen() -> None:
     assert 5.0 < pace.deliver_sec(20.0) < 10.0
 
 
+def test_the_first_delivery_says_more_than_the_guess() -> None:
+    """One of 120 s that took 13 s."""
+    pace = Pace()
+    pace.delivered(120.0, 13.0)
+    assert pace.deliver_sec(120.0) == pytest.approx(13.0)
+
+
 def test_short_deliveries_do_not_make_a_long_one_look_slow() -> None:
     """What 5 s of audio cost, 0.15 s, is mostly what every delivery costs: 120 s do not take 24 times as long."""
     pace = Pace()

@@ -47,9 +47,14 @@ def generate(
         str | None,
         typer.Option("--backend", "-b", metavar="NAME", help="Which model; SOUNDFLEET_DEFAULT_BACKEND by default."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same music; drawn by default.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same music; follows from the job's id by default.")
+    ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="How much the prompt counts, 1 to 30; 3 by default on MusicGen.")
+        float | None,
+        typer.Option(
+            help="How much the prompt counts, 1 to 30; by default 3 on MusicGen, 7 on ACE-Step but for turbo (off)."
+        ),
     ] = None,
     source: Annotated[
         str | None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,17 @@ def weights_of(folder: Path) -> list[str]:
     """
     named = []
     for component in sorted({path.parent for path in folder.glob("*/*.safetensors")}):
-        digest = hashlib.sha256()
-        for path in sorted(component.glob("*.safetensors")):
-            for block in _samples(path):
-                digest.update(block)
-        named.append(f"{component.name}-{digest.hexdigest()[:8]}")
+        named.append(f"{component.name}-{checksum_of(component.glob('*.safetensors'))}")
     return named
+
+
+def checksum_of(paths: Iterable[Path]) -> str:
+    """Return 8 digits that tell files apart."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        for block in _samples(path):
+            digest.update(block)
+    return digest.hexdigest()[:8]
 
 
 def _samples(path: Path) -> Iterator[bytes]:

@@ -78,7 +78,7 @@ class Launcher:
         """Lay out a run; raises INVALID_OPTION for what this checkpoint cannot do, a LoRA that is not here too."""
         song = begin(job, self.parts, self._core_of, self.reach)
         if song.plan.song.lora is not None:
-            self.loras.check(song.plan.song.lora)
+            song.lora = self.loras.find(song.plan.song.lora)
         self._foretell([song])
         return song
 
@@ -185,11 +185,10 @@ class Launcher:
     def _denoise(self, songs: Sequence[Song]) -> list[Song]:
         slots = self.slots_of(songs[0].plan)
         served = list(songs[:slots])
-        for song in served:
-            self._prepare(song)
         filled = served + served[:1] * (slots - len(served))
-        options = served[0].plan.song
-        with self.loras.on(options.lora, options.lora_scale):
+        with self.loras.on(served[0].lora, served[0].plan.song.lora_scale):  # the same of all: they are of one group
+            for song in served:
+                self._prepare(song)
             slopes, momenta = self._slopes(filled)
         for index, song in enumerate(served):
             repeats = song.solver.repeats

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 PIPELINE = "AceStepPipeline"
 DISTILLED_LACK = {"null_condition_emb"}
 """Of guidance: a turbo checkpoint never reads it, and a conversion may lack it."""
+
+
+SIZES = {2048: "2B", 2560: "XL"}
+"""Of the published checkpoints, by the width of their transformers; a fine-tuned one may have any other."""
+TRAININGS = {"base", "sft"}
+"""Of those that are not distilled."""
 
 
 def dtype_of(precision: Precision, device: str) -> torch.dtype:
@@ -46,6 +54,8 @@ def load(spec: BackendSpec, source: ModelConfig, device: str) -> tuple[Parts, Fo
         raise error(ErrorCode.BACKEND_NOT_READY, f"{spec.backend}: {found.reason}")
     _check_index(spec, found.folder)
     try:
+        if strange := _strangeness(found.folder, version):
+            raise _unusable(spec, found.folder, strange)
         parts = _read(found.folder, device, dtype_of(source.precision, device))
     except (SoundfleetError, MemoryError):
         raise
@@ -154,6 +164,22 @@ def _check(parts: Parts, spec: BackendSpec, folder: Path) -> None:
     if parts.turbo != ("turbo" in spec.model_version):
         kind = "a turbo checkpoint" if parts.turbo else "no turbo checkpoint"
         raise _unusable(spec, folder, f"it is {kind}")
+
+
+def _strangeness(folder: Path, version: str) -> str:
+    """Say what makes a checkpoint another of the family than the one that is named; empty of the right one."""
+    config = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
+    words = _words_of(version)
+    named = "XL" if "xl" in words else "2B"
+    if (size := SIZES.get(config.get("hidden_size"), named)) != named:
+        return f"it is of the size {size}, not {named}"
+    said, asked = (TRAININGS & each for each in (_words_of(str(config.get("model_version"))), words))
+    strange = said and asked and not said & asked
+    return f"it is of the training {min(said)}, not {min(asked)}" if strange else ""
+
+
+def _words_of(version: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", version.lower()))
 
 
 def _unusable(spec: BackendSpec, folder: Path, reason: str) -> SoundfleetError:

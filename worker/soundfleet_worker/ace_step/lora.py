@@ -11,14 +11,17 @@ import json
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from soundfleet_schemas import ErrorCode, SoundfleetError, error
 from soundfleet_schemas.music import NAME
+
+from ..engine.faults import is_out_of_memory, is_poison
+from .files import checksum_of
 
 if TYPE_CHECKING:
     import torch
@@ -42,50 +45,76 @@ class Addition:
     factor: float
 
 
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """One LoRA, as its files were when it was read."""
+
+    name: str
+    marks: tuple[tuple[str, int, int], ...]
+    """Path, time and size of each file: under others it is another LoRA."""
+    weights: str = field(compare=False)
+    """Name and checksum, for results."""
+    additions: Mapping[str, Addition] = field(compare=False, repr=False)
+    """By layer."""
+
+
 class Loras:
     """The LoRAs of one folder on one transformer."""
 
     def __init__(self, transformer: Any, folder: Path | None) -> None:
         self._transformer = transformer
         self._folder = folder
-        self._known: OrderedDict[str, dict[str, Addition]] = OrderedDict()
+        self._known: OrderedDict[str, Lora] = OrderedDict()
         self._hooked: set[str] = set()
         self._on: Mapping[str, Addition] = {}
         self._scale = 1.0
 
-    def check(self, name: str) -> None:
-        """Load a LoRA if it is not; raises INVALID_OPTION when there is none, or it is not of this transformer."""
-        if name in self._known:
-            self._known.move_to_end(name)
-            return
-        self._known[name] = self._read(name)
+    def find(self, name: str) -> Lora:
+        """Return a LoRA, read anew if its files are others; raises INVALID_OPTION where none is, or it does not fit.
+
+        A run keeps the one that it began with, whatever becomes of its files.
+        """
+        lora = self._known.pop(name, None)
+        files = self._files_of(name)
+        marks = _marks_of(name, files)
+        if lora is None or lora.marks != marks:
+            lora = self._read(name, files, marks)
+        self._known[name] = lora
         if len(self._known) > KEPT:
             self._known.popitem(last=False)
+        return lora
 
     @contextmanager
-    def on(self, name: str | None, scale: float) -> Iterator[None]:
+    def on(self, lora: Lora | None, scale: float) -> Iterator[None]:
         """Let a LoRA act, or none, on the calls inside."""
-        if name is not None:
-            self.check(name)
-            self._on, self._scale = self._known[name], scale
+        if lora is not None:
+            self._on, self._scale = lora.additions, scale
         try:
             yield
         finally:
             self._on = {}
 
-    def _read(self, name: str) -> dict[str, Addition]:
-        path, settings = self._file_of(name)
+    def _read(self, name: str, files: Sequence[Path], marks: tuple[tuple[str, int, int], ...]) -> Lora:
+        path, *beside = files
+        try:
+            settings = json.loads(beside[0].read_text(encoding="utf-8")) if beside else {}
+        except (OSError, ValueError) as exc:
+            raise _unusable(name, f"{SETTINGS}: {exc}") from None
         try:
             additions = self._additions(path, settings)
+            weights = f"lora-{name}-{checksum_of(files)}"
         except SoundfleetError:
             raise
         except Exception as exc:  # a file of any content
+            if is_out_of_memory(exc) or is_poison(exc):  # the device's fault, which the engine judges
+                raise
             raise _unusable(name, f"{type(exc).__name__}: {exc}") from exc
         for layer in set(additions) - self._hooked:
             self._hook(layer)
-        return additions
+        return Lora(name, marks, weights, additions)
 
-    def _file_of(self, name: str) -> tuple[Path, dict[str, Any]]:
+    def _files_of(self, name: str) -> tuple[Path, ...]:
+        """Return the file of the weights, and that of the settings if there is one."""
         if self._folder is None:
             raise error(
                 ErrorCode.INVALID_OPTION, f"LoRA {name} is not here", "Set the worker's model_dir: it holds loras/NAME."
@@ -100,12 +129,8 @@ class Loras:
                 f"LoRA {name} is not on this worker",
                 f"Ask the operator to put {FILES[0]} into the folder loras/{name} of the model_dir.",
             )
-        beside = self._folder / name / SETTINGS
-        try:
-            settings = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-        except (OSError, ValueError) as exc:
-            raise _unusable(name, f"{SETTINGS}: {exc}") from None
-        return path, settings
+        settings = self._folder / name / SETTINGS
+        return (path, settings) if settings.is_file() else (path,)
 
     def _additions(self, path: Path, settings: dict[str, Any]) -> dict[str, Addition]:
         from safetensors import safe_open
@@ -146,8 +171,9 @@ class Loras:
         rank = down.shape[0]
         alpha = float(side.get("alpha", settings.get("lora_alpha", rank)))
         factor = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-        weight = linear.weight
-        return Addition(down.to(weight.device, weight.dtype), up.to(weight.device, weight.dtype), factor)
+        device, floats = linear.weight.device, linear.weight.dtype
+        down, up = (tensor.to(device, floats, copy=True) for tensor in (down, up))  # else mapped from the file
+        return Addition(down, up, factor)
 
     def _hook(self, layer: str) -> None:
         def add(_module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
@@ -159,6 +185,14 @@ class Loras:
 
         self._transformer.get_submodule(layer).register_forward_hook(add)
         self._hooked.add(layer)
+
+
+def _marks_of(name: str, files: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+    try:
+        stats = [(path, path.stat()) for path in files]
+    except OSError as exc:  # removed at this moment
+        raise _unusable(name, str(exc)) from None
+    return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in stats)
 
 
 def _embedded(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def output_of(song: Song, parts: Parts, spec: BackendSpec) -> Output:
         **song.plan.parameters(),
         "duration_sec": song.plan.samples / parts.sample_rate,
         "precision": str(parts.dtype).removeprefix("torch."),
-        "weights": list(parts.weights),
+        "weights": [*parts.weights, *([song.lora.weights] if song.lora else [])],
         **level,
     }
     return Output({NAME: audio}, parts.sample_rate, parameters, song.warnings + tuple(warnings))

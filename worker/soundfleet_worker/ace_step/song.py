@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from .conditions import Conditions
+    from .lora import Lora
     from .parts import Parts
     from .track import Track
 
@@ -50,6 +51,8 @@ class Song(Run):
         self.words, self.plain_words = words
         self.conditions: Conditions | None = None
         self.momentum: torch.Tensor | None = None
+        self.lora: Lora | None = None
+        """As its files were when the run began."""
         self.track: Track | None = None
         self.decoded = 0
         self.served = 0
@@ -99,7 +102,7 @@ class Song(Run):
             return phase, self.job.job_id, id(self)
         if phase is Phase.decode:
             return phase, self.tiles[0].length
-        lora = (song.lora, song.lora_scale) if song.lora else None
+        lora = (self.lora, song.lora_scale) if self.lora else None
         return phase, self.plan.frames, self.words_length, self.plan.guided, self.plan.covered, lora
 
     @property

@@ -14,7 +14,8 @@ What a backend promises
   * ``current_step`` never falls and never exceeds ``total_steps``; ``done`` becomes true and stays so.
   * The same request gives the same samples, alone or among others, on the same kind of machine with the same number
     of threads: randomness comes from the run's own generator. Launches of another size (``shrink``, ``grow``) may
-    round the last bit of a sample differently, as another device or thread count does.
+    round the last bit of a sample differently, as another device or thread count does; so may another row of a launch
+    of several runs of ACE-Step, on processors whose kernels (AVX2) treat rows unequally.
   * Whatever ``step`` raises, every run is as it was before the call, or further: it may be stepped again.
   * On out-of-memory the exception is let out (``MemoryError`` or ``torch.OutOfMemoryError``): the engine empties the
     caches and evicts an idle model, or asks this one to ``shrink``, or halves the number of runs, and calls again.

@@ -12,6 +12,14 @@ Begin = Callable[[Ticket, int | None], None]
 """Takes a ticket and, when it would pass a blocked run, the bytes that this one needs; raises Blocked."""
 
 
+class Loaded(Exception):
+    """A model was loaded, or could not be, which takes long: messages are to be heard before anything begins."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service.name)
+        self.service = service
+
+
 class Lobby:
     """Services with waiting runs, the next to be served first.
 
@@ -48,29 +56,29 @@ class Lobby:
         self.blocked = False
 
     def admit(self, begin: Begin) -> None:
-        """Begin whatever may begin now."""
+        """Begin whatever may begin now; passes Loaded on, after which it is to be called again."""
         if not self.blocked:
             self._serve(begin)
         if self.blocked and self._arrivals:
-            self._arrivals = False
             if self._need_bytes is not None:
                 self._let_pass(begin, self._need_bytes)
+            self._arrivals = False
 
     def _serve(self, begin: Begin) -> None:
         skipped: list[Service] = []
-        while self._services:
-            service = self._services[0]
-            if service.full:
-                skipped.append(self._services.popleft())
-                continue
-            try:
+        try:
+            while self._services:
+                service = self._services[0]
+                if service.full:
+                    skipped.append(self._services.popleft())
+                    continue
                 begin(service.waiting[0], None)
-            except Blocked as exc:
-                self.blocked, self._need_bytes, self._arrivals = True, exc.need_bytes, True
-                break
-            if self._services and self._services[0] is service:
-                self._services.rotate(-1)
-        self._services.extendleft(reversed(skipped))
+                if self._services and self._services[0] is service:
+                    self._services.rotate(-1)
+        except Blocked as exc:
+            self.blocked, self._need_bytes, self._arrivals = True, exc.need_bytes, True
+        finally:
+            self._services.extendleft(reversed(skipped))
 
     def _let_pass(self, begin: Begin, need_bytes: int) -> None:
         """Begin runs that fit beside the blocked one, which is turned away like all that do not."""

@@ -12,26 +12,26 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from soundfleet_schemas import BackendStatus, ErrorCode, ErrorInfo, Stage, error
 
 from ..backends.contract import BackendFactory, EngineJob
 from .faults import Poisoned, describe, is_out_of_memory, is_poison, let_go, trace
-from .lobby import Lobby
+from .lobby import Loaded, Lobby
 from .output import collect
 from .pressure import ease, relieve
 from .service import Service, Ticket, survey
 from .shelf import Blocked, Shelf
-from .wire import Cancel, Cancelled, Failed, FromEngine, Look, Progress, Ready, Shutdown, Start, ToEngine
+from .wire import Cancel, Cancelled, Failed, FromEngine, Look, Ready, Shutdown, Start, ToEngine
 
 SLOW_STEP_SEC = 0.05
 """Before a step that takes longer, a new run's stage is announced; else the report after it is soon enough."""
 
 
 class Engine:
-    """All runs of one device. ``send`` takes a message, ``flush`` makes it leave at once (before a long load)."""
+    """All runs of one device. ``flush`` has what was sent leave at once (before a long load), ``receive`` hears."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Engine:
         budget_bytes: int,
         send: Callable[[FromEngine], None],
         flush: Callable[[], None] = lambda: None,
+        receive: Callable[[], Iterable[ToEngine]] = tuple,
         progress_every_sec: float = 0.05,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -54,6 +55,7 @@ class Engine:
         """Services with active runs; of those that had the least time, the first is next."""
         self._send = send
         self._flush = flush
+        self._receive = receive
         self._progress_every_sec = progress_every_sec
         self._clock = clock
 
@@ -65,6 +67,7 @@ class Engine:
                 device=self.device,
                 budget_mb=self._shelf.budget_mb,
                 backends=tuple(service.entry() for service in services),
+                places={service.spec.backend: service.model.max_runs for service in services if service.model},
                 specs=tuple(service.spec for service in services),
             )
         )
@@ -83,7 +86,7 @@ class Engine:
 
     def tick(self) -> bool:
         """Move on by one step; returns whether there is more to do without a new message."""
-        self._lobby.admit(self._begin)
+        self._admit()
         if self._turns:
             service = min(self._turns, key=lambda active: active.spent_sec)
             self._turns.remove(service)
@@ -163,16 +166,30 @@ class Engine:
 
     # Admit
 
-    def _begin(self, ticket: Ticket, beside_bytes: int | None) -> None:
-        """Move the ticket from waiting to active, or fail it; raises Blocked while others hold the memory.
+    def _admit(self) -> None:
+        loaded: list[Service] = []
+        while not self.stopped:
+            try:
+                self._lobby.admit(self._begin)
+                break
+            except Loaded as exc:
+                loaded.append(exc.service)
+                for message in self._receive():  # who was cancelled meanwhile does not begin, and takes no step
+                    self.handle(message)
+        for ticket in [ticket for service in loaded for ticket in service.waiting]:
+            self._progress(ticket, Stage.infer)  # it is not loaded for any more; it waits for a place
 
+    def _begin(self, ticket: Ticket, beside_bytes: int | None) -> None:
+        """Move the ticket from waiting to active, fail it, or load its model first.
+
+        Raises Loaded after a load, also one that failed, and Blocked while others hold the memory.
         ``beside_bytes`` is what a blocked run needs that this one would pass.
         """
         service, start = ticket.service, self._clock()
         if service.model is None:
-            if not self._load(ticket, beside_bytes):
-                return
+            self._load(ticket, beside_bytes)
             ticket.load_sec = self._clock() - start
+            raise Loaded(service)
         try:
             run = self._shelf.begin(ticket, beside_bytes)
         except Blocked:
@@ -191,7 +208,7 @@ class Engine:
         if service.step_sec > SLOW_STEP_SEC:
             self._progress(ticket, Stage.infer)
 
-    def _load(self, ticket: Ticket, beside_bytes: int | None) -> bool:
+    def _load(self, ticket: Ticket, beside_bytes: int | None) -> None:
         """Load the ticket's model; when it cannot be, fail every run that waits for it."""
         service = ticket.service
         told: set[str] = set()
@@ -213,10 +230,8 @@ class Engine:
             info = describe(exc, ErrorCode.MODEL_LOAD_FAILED)
             for waiting in list(service.waiting):
                 self._fail(waiting, info, trace(exc))
-            return False
         finally:
             self._flush()
-        return True
 
     # Step
 
@@ -267,14 +282,9 @@ class Engine:
                 self._progress(ticket, run.stage)
 
     def _progress(self, ticket: Ticket, stage: Stage) -> None:
-        current, total = ticket.position
-        if stage is not Stage.load:
-            ticket.reported_step, ticket.reported_at = current, self._clock()
-        left_sec = ticket.run.left_sec if ticket.run else None
-        if left_sec is not None:
-            left_sec *= max(1, len(self._turns))  # models that have runs share the device's time equally
-        where = Progress(run=ticket.name, stage=stage, current_step=current, total_steps=total, left_sec=left_sec)
-        self._send(where)
+        if ticket.run is not None:
+            ticket.reported_step, ticket.reported_at = ticket.run.current_step, self._clock()
+        self._send(ticket.progress(stage, self._turns, self._clock()))
 
     def _collect(self, service: Service, group: list[Ticket]) -> None:
         for ticket in group:

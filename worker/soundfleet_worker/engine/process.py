@@ -46,6 +46,7 @@ def serve(fd: int, config: EngineConfig) -> int:
             budget_bytes=budget_bytes(device, config.memory_mb),
             send=channel.send,
             flush=channel.flush,
+            receive=channel.receive,
             progress_every_sec=config.progress_every_sec,
         )
         try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from soundfleet_schemas import Backend, BackendSpec, BackendStatus, ErrorCode, error
+from soundfleet_schemas import Backend, BackendSpec, BackendStatus, ErrorCode, Stage, error
 
 from ..backends.contract import BackendFactory, EngineJob, Model, Run
 from .faults import describe
 from .pressure import Pressure
+from .wire import Progress
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +36,15 @@ class Ticket:
     def position(self) -> tuple[int, int]:
         """``(current_step, total_steps)``; zeros before the run has begun."""
         return (self.run.current_step, self.run.total_steps) if self.run else (0, 0)
+
+    def progress(self, stage: Stage, services: Iterable[Service], now: float) -> Progress:
+        """Return where it stands; ``services`` that have runs share the device's time equally."""
+        current, total = self.position
+        left_sec = alone = self.run.left_sec if self.run else None
+        if alone is not None:
+            others = (service for service in services if service is not self.service)
+            left_sec = alone + sum(min(alone, other.left_sec(now)) for other in others)
+        return Progress(run=self.name, stage=stage, current_step=current, total_steps=total, left_sec=left_sec)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +93,18 @@ class Service:
         """What the model and its active runs take."""
         loaded = self.model.memory_bytes if self.model is not None else 0
         return loaded + sum(ticket.memory_bytes for ticket in self.active)
+
+    def left_sec(self, now: float) -> float:
+        """Estimate for how long its runs will want the device; nothing of those that have not made a step."""
+        longest = 0.0
+        for ticket in self.active:
+            if (run := ticket.run) is None:
+                continue
+            left_sec = run.left_sec
+            if left_sec is None and run.current_step:
+                left_sec = (now - ticket.begun_at) / run.current_step * (run.total_steps - run.current_step)
+            longest = max(longest, left_sec or 0.0)
+        return longest
 
     def entry(self) -> Backend:
         """Return the backend as this engine sees it."""

@@ -57,6 +57,8 @@ class Ready(_Message, frozen=True, kw_only=True):
     budget_mb: int = 0
     """Memory for models and runs; 0 is not told."""
     backends: tuple[Backend, ...]
+    places: dict[str, int] = {}
+    """How many runs the model of a backend takes at once, of those that are loaded."""
     specs: tuple[BackendSpec, ...] = ()
     """What validation needs to know of the same backends, foreign ones included."""
 

@@ -12,6 +12,7 @@ from soundfleet_schemas import BackendSpec, ErrorCode, SoundfleetError, error
 from soundfleet_schemas.requests import REFERENCE
 
 from ..backends.contract import ModelConfig
+from ..engine.faults import is_out_of_memory, is_poison
 from . import codec as codecs
 from .codec import Codec
 from .conditions import MelodyEncoder, TextEncoder
@@ -66,6 +67,8 @@ def load(spec: BackendSpec, source: ModelConfig, device: torch.device) -> Checkp
     except (SoundfleetError, MemoryError):
         raise
     except Exception as exc:  # configurations, tensors and tokenizers raise whatever they like
+        if is_out_of_memory(exc) or is_poison(exc):  # the machine's fault, which the engine judges
+            raise
         raise _unusable(spec, found, f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}") from exc
     dtype = dtype_of(source.precision, device)
     weights = take(model, device, dtype)

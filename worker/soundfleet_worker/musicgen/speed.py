@@ -37,14 +37,17 @@ class TokenSpeed:
 
     @property
     def price(self) -> float:
-        """Of a position, beside the weights: what was measured, pulled to the guess."""
-        base = self._weights.sec or 1.0
-        top = base * (1.0 + self._guess * self._most)
-        believed = (2.0, self._most, base + top, self._most**2, self._most * top)
-        n, x, y, xx, xy = (have + BELIEF / 2 * term for have, term in zip(self._sums, believed, strict=True))
-        slope = (n * xy - x * y) / (n * xx - x * x)
-        base = (y - slope * x) / n
-        return min(max(slope / base, 0.0), MOST * self._guess) if base > 0 else MOST * self._guess
+        """Of a position, beside the weights: the slope of what was measured, pulled to that of the guess."""
+        n, x, y, xx, xy = self._sums
+        if not n:
+            return self._guess
+        x, y, xx, xy = x / n, y / n, xx / n, xy / n
+        guessed = self._guess * y / (1.0 + self._guess * x)
+        pull = BELIEF * self._most**2 / 12 / n  # as of so many spans, spread over a window
+        slope = (xy - x * y + pull * guessed) / (xx - x * x + pull)
+        base = y - slope * x
+        most = MOST * self._guess
+        return min(max(slope / base, 0.0), most) if base > 0 else most
 
     def sec(self, positions: float) -> float | None:
         """Return how long a token takes while so many positions are attended to; None before the first."""

@@ -41,6 +41,7 @@ class Assignment:
         "answer",
         "give_up_at",
         "infer_from",
+        "left",
         "limit_sec",
         "moved_at",
         "overdue",
@@ -58,11 +59,13 @@ class Assignment:
         self.stage: Stage | None = None
         self.step = -1
         self.infer_from: float | None = None
-        """When the engine began the run, from which its time limit counts: waiting and loading are not its fault."""
+        """When the run had made a step, from which its time limit counts: waiting is not its fault."""
         self.moved_at = clock.now()
         self.give_up_at: float | None = None
         """When the engine, told to drop the run, must have done so."""
         self.overdue = False
+        self.left = False
+        """Whether its caller, who does not want it any more, has gone before the engine could let go of it."""
         self.poison: Failed | None = None
         """The engine's last word of this run, when the device context broke under it."""
 
@@ -75,9 +78,18 @@ class Assignment:
         if (progress.stage, progress.current_step) != (self.stage, self.step):
             self.moved_at = clock.now()
             self.stage, self.step = progress.stage, progress.current_step
-        if progress.stage is Stage.infer and self.infer_from is None:
+        if progress.current_step > 0 and self.infer_from is None:
             self.infer_from = clock.now()
-        self._tell(progress)
+        if not self.left:
+            self._tell(progress)
+
+    def stood_still(self, since: float, now: float) -> None:
+        """Take the time from ``since`` on, in which the engine loaded a model, off the run's clocks."""
+        self.moved_at += now - max(since, self.moved_at)
+        if self.infer_from is not None:
+            self.infer_from += now - max(since, self.infer_from)
+        if self.give_up_at is not None:
+            self.give_up_at += now - since
 
     def end(self, answer: Answer) -> None:
         """Take the answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from redis.exceptions import RedisError
@@ -142,8 +143,10 @@ class Claimer:
             await self._until(self._slot_freed.wait())
             return
         services = self._services()
-        if not services:  # every backend is out of order; the keeper has said why
-            await self._until(asyncio.sleep(BLOCK_SEC))
+        if not services:  # every backend has enough, or is out of order; the keeper has said why
+            self._slot_freed.clear()
+            with suppress(TimeoutError):
+                await self._until(asyncio.wait_for(self._slot_freed.wait(), BLOCK_SEC))
             return
         claims = await self._claim(free, services)
         if len(claims.jobs) < free and not claims.more and not self._stopping.is_set():

@@ -54,7 +54,7 @@ class Follower:
         self._left = progress.total_steps - progress.current_step
         if progress.left_sec is not None:
             self._foretold.heard(clock.now(), progress.left_sec)
-        elif progress.stage is not Stage.load:
+        elif progress.stage is not Stage.load and progress.total_steps:  # else it has not begun
             self._speed.heard(clock.now(), progress.current_step, progress.total_steps)
         self._reporter.tell(News(progress.stage, progress.current_step, progress.total_steps, self._eta_sec))
 

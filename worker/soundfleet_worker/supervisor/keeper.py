@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 
-from soundfleet_schemas import CATALOG, Backend, BackendSpec, BackendStatus, ErrorCode, Stage, error
+from soundfleet_schemas import CATALOG, Backend, BackendSpec, BackendStatus, ErrorCode, error
 
 from ..engine.wire import EXIT_REFUSED, Cancel, Cancelled, Failed, Finished, FromEngine, Look, Progress, Ready, Start
 from ..logging import Event, Log
@@ -20,7 +20,7 @@ TICK_SEC = 0.2
 READY_LIMIT_SEC = 180.0
 """From spawn to the first Ready: importing a framework on a busy machine takes its time."""
 LOAD_LIMIT_SEC = 3600.0
-"""Of loading a model."""
+"""Of loading a model. Meanwhile the engine, which has one thread, hears nothing, and all other clocks stand still."""
 STALL_LIMIT_SEC = 180.0
 """Of an engine that has runs and says nothing, or of a run that makes no step."""
 DROP_GRACE_SEC = 15.0
@@ -51,6 +51,8 @@ class Keeper:
         self._killed: tuple[str, str] | None = None
         """Why this keeper killed the engine: the run to blame ("" for not known), and a sentence."""
         self._heard_at = clock.now()
+        self._loading: tuple[str, float] | None = None
+        """The backend whose model the engine is loading, and since when."""
         self._closing = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
         """Called when the engine becomes ready, and when a backend's status changes."""
@@ -58,6 +60,8 @@ class Keeper:
         self.budget_mb = 0
         """The engine's memory for models and runs; 0 while it is not known."""
         self.backends: Mapping[str, Backend] = {}
+        self.places: Mapping[str, int] = {}
+        """How many runs the model of a backend takes at once; of models that are not loaded nothing is known."""
         self.catalog: Mapping[str, BackendSpec] = CATALOG
         """Every backend that a request may name here: the project's own, and this worker's foreign ones."""
 
@@ -80,7 +84,7 @@ class Keeper:
 
         Raises ``EngineFailed`` with the run's error, or with what the engine died of when this run was the cause;
         TIME_LIMIT_EXCEEDED; BACKEND_NOT_READY. Cancelling the caller drops the run, and waits until the engine has
-        let go of its files.
+        let go of its files, or is busy loading a model, after which it lets go of them before it does anything else.
         """
         suspect = False
         while True:
@@ -98,7 +102,7 @@ class Keeper:
                     raise error(ErrorCode.INTERNAL_ERROR, "the engine dropped a run that nobody had cancelled")
                 case Died(blame=None):
                     continue
-                case Died(blame="company") if not suspect:
+                case Died(blame="company"):  # also alone, beside a run whose caller did not wait for its end
                     suspect = True
                 case Died():
                     raise EngineFailed(answer.info, answer.detail)
@@ -113,9 +117,10 @@ class Keeper:
             return await asyncio.shield(assignment.answer)
         except asyncio.CancelledError:
             self._drop(assignment, DROP_GRACE_SEC)
-            while not assignment.answer.done():  # within the grace, or the engine is killed
+            while not (assignment.answer.done() or self._loading):  # within the grace, or the engine is killed
                 with contextlib.suppress(asyncio.CancelledError):  # to be told twice changes nothing
-                    await asyncio.wait([assignment.answer])
+                    await asyncio.wait([assignment.answer], timeout=TICK_SEC)
+            assignment.left = True
             raise
 
     async def _usable_engine(self) -> EngineProcess:
@@ -157,16 +162,27 @@ class Keeper:
 
     def _is_ready(self, message: Ready) -> None:
         self.device, self.budget_mb = message.device, message.budget_mb
+        self.places = message.places
         before, self.backends = self.backends, {backend.backend: backend for backend in message.backends}
         for name, backend in self.backends.items():
             if backend.status is BackendStatus.Error and (name not in before or before[name].status != backend.status):
                 self._log.error(Event.backend_failed, backend=name, why=backend.message)
         self.catalog = {**CATALOG, **{spec.backend: spec for spec in message.specs}}
+        self._note_load()
         if not self.ready and self._killed is None and not self._closing.is_set():
             self._started = True
             self._log.info(Event.engine_ready, device=message.device, engine_pid=self.pid)
             self._ready.set()
         self.on_change()
+
+    def _note_load(self) -> None:
+        loading = next((name for name, b in self.backends.items() if b.status is BackendStatus.Loading), None)
+        if self._loading is not None and self._loading[0] != loading:
+            for assignment in self._assignments.values():
+                assignment.stood_still(self._loading[1], clock.now())
+            self._loading = None
+        if loading is not None and self._loading is None:
+            self._loading = (loading, clock.now())
 
     async def run(self) -> None:
         """Keep an engine running until ``close``. Raises BACKEND_NOT_READY when engines do not start."""
@@ -201,7 +217,7 @@ class Keeper:
         try:
             death = await engine.wait()
         finally:
-            self._engine = None
+            self._engine, self._loading = None, None
             self._ready.clear()
         return death, clock.now() - engine.spawned_at
 
@@ -244,26 +260,31 @@ class Keeper:
             if now - self._engine.spawned_at > READY_LIMIT_SEC:
                 self._kill("", f"it was not ready within {READY_LIMIT_SEC:g} s")
             return
-        loading = any(a.stage is Stage.load for a in self._assignments.values())
-        if self._assignments and not loading and now - self._heard_at > STALL_LIMIT_SEC:
+        if self._loading is not None:
+            self._check_load(*self._loading, now)
+            return
+        if self._assignments and now - self._heard_at > STALL_LIMIT_SEC:
             self._kill("", f"it has said nothing for {STALL_LIMIT_SEC:g} s")
         for assignment in list(self._assignments.values()):
             self._check(assignment, now)
 
+    def _check_load(self, backend: str, since: float, now: float) -> None:
+        if now - since > LOAD_LIMIT_SEC:
+            waiting = (a.name for a in self._assignments.values() if a.start.backend == backend)
+            self._kill(next(waiting, ""), f"a model did not load in {LOAD_LIMIT_SEC:g} s")
+
     def _check(self, run: Assignment, now: float) -> None:
         since = run.infer_from
-        if since is None and run.stage is None and len(self._assignments) == 1:
-            since = run.moved_at  # alone on the engine: it has begun, though not a step was heard of
+        if since is None and len(self._assignments) == 1:
+            since = max(run.moved_at, self._heard_at)  # alone on the engine: it has begun, and its first step is long
         if run.give_up_at is not None:
             if now > run.give_up_at:
                 self._kill(run.name, "it does not let go of a run")
         elif since is not None and now - since > run.limit_sec:
             run.overdue = True
             self._drop(run, OVERDUE_GRACE_SEC)
-        elif run.stage in (Stage.infer, Stage.decode) and now - run.moved_at > max(STALL_LIMIT_SEC, run.limit_sec / 2):
+        elif run.infer_from is not None and now - run.moved_at > max(STALL_LIMIT_SEC, run.limit_sec / 2):
             self._kill(run.name, "a run makes no step")
-        elif run.stage is Stage.load and now - run.moved_at > LOAD_LIMIT_SEC:
-            self._kill(run.name, f"a model did not load in {LOAD_LIMIT_SEC:g} s")
 
     async def close(self, keeping: asyncio.Task[None]) -> None:
         """Shut the engine down and wait for its end; ``keeping`` is the task of ``run``."""

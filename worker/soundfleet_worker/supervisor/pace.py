@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 _WEIGHT = 0.3
 """Of the newest observation."""
-_FIRST_GUESS = 0.01
+_FIRST_GUESS = 0.005
 """Seconds to deliver one second of one file, before anything was delivered."""
 _FIXED_SEC = 10.0
 """A delivery takes as long as if it had so much more audio: what it costs however short it is."""
@@ -18,15 +18,17 @@ _MARKS = 100
 
 
 class Pace:
-    """A moving mean of how long it takes to deliver a second of audio."""
+    """A moving mean of how long it takes to deliver a second of audio; the first delivery replaces the guess."""
 
     def __init__(self) -> None:
         self._per_audio_sec = _FIRST_GUESS
+        self._weight = 1.0
 
     def delivered(self, audio_sec: float, took_sec: float) -> None:
         """Learn from a delivery; ``audio_sec`` counts every file."""
         if audio_sec > 0:
-            self._per_audio_sec += _WEIGHT * (took_sec / (audio_sec + _FIXED_SEC) - self._per_audio_sec)
+            self._per_audio_sec += self._weight * (took_sec / (audio_sec + _FIXED_SEC) - self._per_audio_sec)
+            self._weight = _WEIGHT
 
     def deliver_sec(self, audio_sec: float) -> float:
         """Estimate the seconds that a delivery will take."""

@@ -30,6 +30,7 @@ from soundfleet_schemas import (
 )
 
 from ..logging import Event, Log
+from .capacity import room
 from .claimer import BLOCK_SEC, Always, Claimer, Link, Ready
 from .consumers import drop_own
 from .duties.control import Control
@@ -80,9 +81,9 @@ class Worker:
         groups: set[str] = set()
         self._claimers: list[Claimer] = []
         if self._has_engine:
-            self._claimers.append(self._claimer(False, tools.keeper, self.services, groups))
+            self._claimers.append(self._claimer(False, tools.keeper, lambda: [*self._rooms()], self._free, groups))
         if settings.fetch_slots:
-            self._claimers.append(self._claimer(True, Always(), lambda: [(FETCH, WEB)], groups))
+            self._claimers.append(self._claimer(True, Always(), lambda: [(FETCH, WEB)], self._free_fetches, groups))
         self._heartbeat = Heartbeat(worker_id, keys, redis, describe=self.describe, foreign=self._foreign)
         tools.keeper.on_change = tools.installer.on_change = self._heartbeat.soon
         self._control = Control(worker_id, self.runs, keys, redis)
@@ -99,10 +100,15 @@ class Worker:
         )
 
     def _claimer(
-        self, fetches: bool, door: Ready, services: Callable[[], Sequence[tuple[str, str]]], groups: set[str]
+        self,
+        fetches: bool,
+        door: Ready,
+        services: Callable[[], Sequence[tuple[str, str]]],
+        free: Callable[[], int],
+        groups: set[str],
     ) -> Claimer:
         """The claimer of the engine's slots, or of the downloads'; neither sees the other's jobs."""
-        tools, slots = self._tools, self._settings.fetch_slots if fetches else self._slots
+        tools = self._tools
         return Claimer(
             self.id,
             tools.keys,
@@ -115,7 +121,7 @@ class Worker:
             services=services,
             groups=groups,
             recover=partial(self._recover, fetches),
-            free=lambda: slots - sum(run.fetches is fetches for run in self.runs.values()),
+            free=free,
             take=partial(self.take, fetches=fetches),
         )
 
@@ -235,6 +241,22 @@ class Worker:
         """What this worker claims for: the engine's backends that can be used, and those that it can pull."""
         backends, installer = self._tools.keeper.backends.values(), self._tools.installer
         return [(b.kind, b.backend) for b in backends if b.status not in _UNUSABLE or installer.offers(b.backend)]
+
+    def _rooms(self) -> dict[tuple[str, str], int]:
+        """Those of which another job is wanted now, and how many."""
+        places, runs = self._tools.keeper.places, self.runs.values()
+        rooms = {service: room(service[1], places, runs) for service in self.services()}
+        return {service: number for service, number in rooms.items() if number > 0}
+
+    def _free(self) -> int:
+        """How many jobs may be claimed in one go, all of which may be of one backend."""
+        return min([self._slots - self._held(fetches=False), *self._rooms().values()])
+
+    def _free_fetches(self) -> int:
+        return self._settings.fetch_slots - self._held(fetches=True)
+
+    def _held(self, *, fetches: bool) -> int:
+        return sum(run.fetches is fetches for run in self.runs.values())
 
     def describe(self) -> WorkerInfo:
         """This worker as the fleet sees it."""
