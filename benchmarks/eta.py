@@ -24,7 +24,7 @@ from benchmarks import eta_models, generation  # noqa: E402
 from benchmarks.separation_contest.fleet import TIMEOUT_SEC, fleet  # noqa: E402
 
 from soundfleet_producer import Producer  # noqa: E402
-from soundfleet_schemas import EventType, GenerationRequest, Stage  # noqa: E402
+from soundfleet_schemas import EventType, GenerationRequest  # noqa: E402
 
 LEAST_SEC = 2.0
 """Estimates of less are not judged: they are given to a tenth of a second, and a delivery is guessed at."""
@@ -46,35 +46,29 @@ SCENES: dict[str, dict[str, list[tuple[float, int]]]] = {
 """By backend, what is made: when it is submitted, and seconds of music."""
 
 
-def play(client: Producer, backend: str, scene: list[tuple[float, int]], steps: int | None) -> list[list[float]]:
+def play(client: Producer, backend: str, scene: list[tuple[float, int]], steps: int | None) -> list[list[float | None]]:
     """Make the songs of a scene; returns the errors of each job's estimates, as shares of what was truly left."""
     began, jobs = time.monotonic(), []
     for at_sec, seconds in scene:
         time.sleep(max(0.0, began + at_sec - time.monotonic()))
-        request = GenerationRequest(prompt="warm lofi", duration_sec=seconds, backend=backend, use_cache=False)
-        if steps is not None:
-            request = GenerationRequest(
-                prompt="warm lofi", duration_sec=seconds, backend=backend, use_cache=False, inference_steps=steps
-            )
-        jobs.append(client.submit(request))
+        asked = {"prompt": "warm lofi", "duration_sec": seconds, "inference_steps": steps}
+        jobs.append(client.submit(GenerationRequest(backend=backend, use_cache=False, **asked)))
     for job in jobs:
         client.result(job.id, timeout=TIMEOUT_SEC)
     return [errors(client, job.id) for job in jobs]
 
 
-def errors(client: Producer, job_id: str) -> list[float]:
-    """What one job's estimates were off by, from the middle of its run on."""
+def errors(client: Producer, job_id: str) -> list[float | None]:
+    """What one job's estimates were off by, from the middle of its run on; None of a place where there was none."""
     events = list(client.watch(job_id))
     end_ms = events[-1].at_ms
     start_ms = next(event.at_ms for event in reversed(events) if event.type is EventType.claimed)
     middle_ms = (start_ms + end_ms) / 2
-    found = []
+    found: list[float | None] = []
     for event in events:
         progress, left_sec = event.progress, (end_ms - event.at_ms) / 1000
-        if progress is None or event.at_ms < middle_ms or left_sec < LEAST_SEC:
-            continue
-        if progress.stage is not Stage.load:  # its song waits for another's place
-            found.append(float("inf") if progress.eta_sec is None else progress.eta_sec / left_sec - 1)
+        if progress is not None and event.at_ms >= middle_ms and left_sec >= LEAST_SEC:
+            found.append(None if progress.eta_sec is None else progress.eta_sec / left_sec - 1)
     return found
 
 
@@ -102,13 +96,14 @@ def main() -> None:
     print(path)
 
 
-def judged(jobs: list[list[float]]) -> dict[str, Any]:
-    """Of all estimates: how many, how many within 20 %, the median and the worst error."""
-    found = [error for job in jobs for error in job]
+def judged(jobs: list[list[float | None]]) -> dict[str, Any]:
+    """Of all estimates: how many, how many were left out, how many within 20 %, the median and the worst error."""
+    found = [error for job in jobs for error in job if error is not None]
     if not found:
         return {"estimates": 0}
     return {
         "estimates": len(found),
+        "left_out": sum(error is None for job in jobs for error in job),
         "within_20_percent": round(sum(abs(error) <= 0.2 for error in found) / len(found), 3),
         "median": round(statistics.median(found), 3),
         "worst": round(max(found, key=abs), 3),

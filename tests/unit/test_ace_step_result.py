@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +177,22 @@ def test_a_lora_that_does_not_fit_is_refused(model: AceStepModel, folder: Path, 
     settings = loras / "dora" / "adapter_config.json"
     settings.write_text(json.dumps({"use_dora": True}))
     assert "use_dora is not supported" in refused(model, tmp_path, lora="dora").info.message
+
+
+def test_a_scratch_that_is_full_is_found_before_the_first_step(
+    model: AceStepModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when all is denoised, and nowhere to be put; the next attempt goes on where there is room."""
+    run = model.begin(job_of(model.spec, tmp_path, inference_steps=2))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", _full)
+        with pytest.raises(SoundfleetError) as caught:
+            model.step([run])
+    assert (caught.value.code, run.current_step) == (ErrorCode.SCRATCH_FULL, 0)
+    while not run.done:
+        model.step([run])
+    assert model.finish(run).audio["track"].shape == (2, 10 * 48_000)
+
+
+def _full(*_args: object) -> None:
+    raise OSError(errno.ENOSPC, "no space left on device")

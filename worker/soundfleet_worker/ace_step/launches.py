@@ -201,7 +201,9 @@ class Launcher:
         return served
 
     def _prepare(self, song: Song) -> None:
-        """Make what the transformer is told of a run, once."""
+        """Make what the transformer is told of a run, once; and see whether there is room for what it will make."""
+        if song.track is None:
+            song.track = Track(song.job.scratch, song.plan.samples)
         if song.conditions is None:
             song.conditions = conditions_of(
                 self.parts,
@@ -271,9 +273,6 @@ class Launcher:
             for song in songs:
                 if len(taken) < self.sizes.tiles and song.decoded + ahead < len(song.tiles):
                     taken.append((song, song.decoded + ahead))
-        for song, _ in taken:
-            if song.track is None:
-                song.track = Track(song.job.scratch, song.plan.samples)
         tiles = [song.tiles[index] for song, index in taken]
         with self.speed.timing(Phase.decode, self._tiles_size(taken[0][0])):
             pieces = decode(self.parts.vae, [song.solver.x for song, _ in taken], tiles, self.sizes.tiles)
