@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+from benchmarks import generation_musicgen
 from diffusers import AceStepPipeline, AceStepTransformer1DModel, AutoencoderOobleck, FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.ace_step import AceStepConditionEncoder
 from tests import ace_step_checkpoint, musicgen_checkpoint
@@ -26,20 +27,10 @@ def save(backend: str, models: Path) -> None:
 def musicgen(folder: Path) -> None:
     """A decoder of 6 layers of 512; the codec is as large as the published ones'."""
     text = transformers.T5Config(vocab_size=128, d_model=TEXT_WIDTH, d_kv=16, d_ff=256, num_layers=2, num_heads=4)
-    audio = transformers.EncodecConfig(
-        sampling_rate=32_000,
-        target_bandwidths=[2.2],
-        upsampling_ratios=[8, 5, 4, 4],
-        num_filters=64,
-        hidden_size=128,
-        codebook_size=2048,
-        use_causal_conv=False,
-        use_conv_shortcut=False,
-    )
     decoder = transformers.MusicgenDecoderConfig(
         hidden_size=512, num_hidden_layers=6, num_attention_heads=8, ffn_dim=2048
     )
-    config = transformers.MusicgenConfig(text_encoder=text, audio_encoder=audio, decoder=decoder)
+    config = transformers.MusicgenConfig(text_encoder=text, audio_encoder=generation_musicgen.codec(), decoder=decoder)
     model = transformers.MusicgenForConditionalGeneration(config)
     for layer in model.audio_encoder.quantizer.layers:
         layer.codebook.embed.normal_()

@@ -51,10 +51,9 @@ def cases(args: argparse.Namespace) -> list[Case]:
     return found
 
 
-def small() -> Any:
-    """MusicGen-small with random weights: T5-base, EnCodec at 32 kHz, 24 layers of 1024."""
-    text = transformers.T5Config(vocab_size=32_128, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
-    audio = transformers.EncodecConfig(
+def codec() -> Any:
+    """EnCodec at 32 kHz, as all published MusicGens have it."""
+    return transformers.EncodecConfig(
         sampling_rate=32_000,
         target_bandwidths=[2.2],
         upsampling_ratios=[8, 5, 4, 4],
@@ -64,9 +63,14 @@ def small() -> Any:
         use_causal_conv=False,
         use_conv_shortcut=False,
     )
+
+
+def small() -> Any:
+    """MusicGen-small with random weights: T5-base, EnCodec at 32 kHz, 24 layers of 1024."""
+    text = transformers.T5Config(vocab_size=32_128, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
     decoder = transformers.MusicgenDecoderConfig()
     torch.manual_seed(0)
-    config = transformers.MusicgenConfig(text_encoder=text, audio_encoder=audio, decoder=decoder)
+    config = transformers.MusicgenConfig(text_encoder=text, audio_encoder=codec(), decoder=decoder)
     model = transformers.MusicgenForConditionalGeneration(config).eval()
     model.generation_config = transformers.GenerationConfig(
         bos_token_id=2048, decoder_start_token_id=2048, pad_token_id=2048, do_sample=True, top_k=250, guidance_scale=3.0

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from soundfleet_schemas import ErrorCode, error
 
+from ..backends.no_numbers import no_numbers
 from ..backends.scratch import reserve
 
 PEAK = 10 ** (-1.0 / 20)
@@ -19,7 +20,6 @@ SILENT = 1e-3
 """A peak below this, -60 dBFS, is no music."""
 FAR_BEYOND = 4.0
 """A raw peak above this, +12 dBFS, tells that the model went astray."""
-WHAT_TO_DO = "Set SOUNDFLEET_PRECISION to fp32 on the worker, and check the model's files."
 NAME = "track"
 
 
@@ -42,7 +42,7 @@ class Track:
         """Bring the track to its level; returns it, how, and warnings; MODEL_INFERENCE_FAILED when it is no audio."""
         peak = self._peak
         if not math.isfinite(peak):
-            raise error(ErrorCode.MODEL_INFERENCE_FAILED, "the track holds samples that are not numbers", WHAT_TO_DO)
+            raise no_numbers("the track holds samples that are not numbers")
         if peak < SILENT:
             if not may_be_silent:
                 raise error(ErrorCode.OUTPUT_SILENT, f"the track is silent: its peak is {_dbfs(peak)}")

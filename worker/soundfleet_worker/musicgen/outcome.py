@@ -10,29 +10,25 @@ import numpy as np
 from soundfleet_schemas import ErrorCode, GenerationRequest, error
 
 from ..backends.contract import Output
+from ..backends.no_numbers import no_numbers
 from .piece import Piece
 
 FULL = 10 ** (-1 / 20)
 """To which a track that goes beyond full scale is turned down: -1 dBFS."""
 SILENT = 1e-3
 """A peak below this, -60 dBFS, is no music."""
-WHAT_TO_DO = "Set SOUNDFLEET_PRECISION to fp32 on the worker, and check the model's files."
-"""When a model makes something that is no number."""
 BLOCK = 1 << 20
 
 
 def output_of(piece: Piece, rate: int, checkpoint: dict[str, Any]) -> Output:
     """Judge a piece's audio; raises OUTPUT_SILENT, and MODEL_INFERENCE_FAILED for what is no number."""
     if piece.broken or piece.audio is None:
-        raise error(
-            ErrorCode.MODEL_INFERENCE_FAILED,
-            f"the model gave something that is no number after {piece.current_step} of {piece.total_steps} steps",
-            WHAT_TO_DO,
-        )
+        done = f"{piece.current_step} of {piece.total_steps} steps"
+        raise no_numbers(f"the model gave something that is no number after {done}")
     audio, warnings = piece.audio, list(piece.given.warnings)
     peak = _peak(audio)
     if not math.isfinite(peak):
-        raise error(ErrorCode.MODEL_INFERENCE_FAILED, "the track holds samples that are not numbers", WHAT_TO_DO)
+        raise no_numbers("the track holds samples that are not numbers")
     if peak < SILENT:
         level = f"{20 * math.log10(peak):.0f} dBFS" if peak else "minus infinity"
         raise error(ErrorCode.OUTPUT_SILENT, f"the track is silent: its peak is {level}")

@@ -12,7 +12,7 @@ from ..backends.scratch import reserve
 from .attention import FillAttention
 from .codec import Codec
 from .conditions import MelodyEncoder
-from .foretell import foretell
+from .forecast import foretell
 from .launch import ExactLaunch, FixedLaunch
 from .network import Network
 from .pace import PACES, Pace
